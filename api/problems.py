@@ -1,0 +1,165 @@
+"""Errors as the API tells them: RFC 9457, `application/problem+json`, in one shape.
+
+Problem                      one class per kind of error; each carries its status
+|-- Unauthorized             401
+|-- CrossSite                403
+|-- NotFound                 404
+|-- NotReady                 409
+|-- TooLarge                 413
+|-- Unprocessable            422
+`-- IdempotencyKeyReused     422
+"""
+
+from http import HTTPStatus
+from typing import Any, ClassVar
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+
+from api.headers import HEADERS
+from grading.outcomes import BadInput
+
+MEDIA_TYPE = "application/problem+json"
+TYPE_PREFIX = "urn:noisemark:problem:"
+
+
+class ProblemBody(BaseModel):
+    """RFC 9457."""
+
+    model_config = ConfigDict(
+        extra="allow",
+        json_schema_extra={
+            "example": {
+                "type": "urn:noisemark:problem:unprocessable",
+                "title": "The request cannot be worked with",
+                "status": 422,
+                "detail": "'answers.docx' is neither .py nor .ipynb nor .zip.",
+            }
+        },
+    )
+
+    type: str = Field(description="names the kind of error; never changes")
+    title: str
+    status: int
+    detail: str = Field(description="what went wrong this time, and the way out")
+
+
+class Problem(HTTPException):
+    """An error that the caller is told about. Subclasses set status, name and title; members go along as they are."""
+
+    status: ClassVar[HTTPStatus]
+    name: ClassVar[str]
+    title: ClassVar[str]
+
+    def __init__(self, detail: str, headers: dict[str, str] | None = None, **members: Any) -> None:
+        super().__init__(self.status, detail, headers)
+        self.members = members
+
+
+class Unauthorized(Problem):
+    """No token, or not the right one."""
+
+    status = HTTPStatus.UNAUTHORIZED
+    name = "unauthorized"
+    title = "A token is needed"
+
+
+class CrossSite(Problem):
+    """A browser sent this from another site's page."""
+
+    status = HTTPStatus.FORBIDDEN
+    name = "cross-site"
+    title = "Not from here"
+
+
+class NotFound(Problem):
+    """There is no such thing, or it is somebody else's: the two look the same."""
+
+    status = HTTPStatus.NOT_FOUND
+    name = "not-found"
+    title = "There is no such thing"
+
+
+class NotReady(Problem):
+    """There is no report (yet); `state` says why."""
+
+    status = HTTPStatus.CONFLICT
+    name = "not-ready"
+    title = "There is no report"
+
+
+class TooLarge(Problem):
+    """More bytes than are accepted."""
+
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    name = "too-large"
+    title = "Too large"
+
+
+class Unprocessable(Problem):
+    """What was sent cannot be worked with. `BadInput` from reading a hand-in becomes this, too."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    name = "unprocessable"
+    title = "The request cannot be worked with"
+
+
+class IdempotencyKeyReused(Problem):
+    """The key came before, with something else."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    name = "idempotency-key-reused"
+    title = "This idempotency key was used before"
+
+
+def describe(*problems: type[Problem]) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route, for OpenAPI. Every route may also answer 401, and 422 to values of a wrong form."""
+    by_status: dict[int | str, list[str]] = {}
+    every: list[type[Problem]] = [Unauthorized, Unprocessable, *problems]
+    for problem in every:
+        by_status.setdefault(int(problem.status), []).append(problem.__doc__ or problem.title)
+    schema = ProblemBody.model_json_schema()
+    return {
+        status: {"description": " Or: ".join(texts), "content": {MEDIA_TYPE: {"schema": schema}}}
+        for status, texts in by_status.items()
+    }
+
+
+def install(app: FastAPI) -> None:
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(RequestValidationError, _validation)
+    app.add_exception_handler(BadInput, _bad_input)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+async def _http(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    if isinstance(error, Problem):
+        return _respond(error.status, error.name, error.title, error.detail, error.headers, **error.members)
+    status = HTTPStatus(error.status_code)
+    return _respond(status, f"http-{status.value}", status.phrase, str(error.detail), error.headers)
+
+
+async def _validation(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    faults = [f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in error.errors()]
+    return _respond(Unprocessable.status, Unprocessable.name, Unprocessable.title, "; ".join(faults))
+
+
+async def _bad_input(_request: Request, error: Exception) -> JSONResponse:
+    return _respond(Unprocessable.status, Unprocessable.name, Unprocessable.title, str(error))
+
+
+async def _unexpected(_request: Request, _error: Exception) -> JSONResponse:
+    # The framework raises the error again once this is sent, for the server to log, and passes no middleware.
+    detail = "Something of ours failed. What was accepted before is safe; please try again."
+    status = HTTPStatus.INTERNAL_SERVER_ERROR
+    return _respond(status, "internal", status.phrase, detail, HEADERS)
+
+
+def _respond(status: int, name: str, title: str, detail: str, headers: Any = None, **members: Any) -> JSONResponse:
+    body = {"type": TYPE_PREFIX + name, "title": title, "status": int(status), "detail": detail, **members}
+    return JSONResponse(body, int(status), headers, MEDIA_TYPE)

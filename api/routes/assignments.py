@@ -1,0 +1,56 @@
+"""Assignments, and what students start from."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Path
+from fastapi.responses import FileResponse
+
+from api.dependencies import PackDep, cached_pack
+from api.links import assignment_links
+from api.problems import NotFound, describe
+from api.schemas import Assignment, BlankInfo, RecipeInfo
+from reference.pack import Pack, list_packs
+
+router = APIRouter(prefix="/assignments", tags=["assignments"])
+
+MEDIA_TYPES = {"py": "text/x-python", "ipynb": "application/x-ipynb+json"}
+
+
+@router.get("", responses=describe())
+def list_assignments() -> list[Assignment]:
+    """Every assignment there is."""
+    return [present(cached_pack(name)) for name in list_packs()]
+
+
+@router.get("/{assignment}", responses=describe(NotFound))
+def get_assignment(pack: PackDep) -> Assignment:
+    """One assignment: its blanks, recipes and points."""
+    return present(pack)
+
+
+@router.get("/{assignment}/starter.{suffix}", response_class=FileResponse, responses=describe(NotFound))
+def get_starter(
+    pack: PackDep, suffix: Annotated[Literal["py", "ipynb"], Path(description="module or notebook")]
+) -> FileResponse:
+    """What students start from, as a module or as a notebook."""
+    path = pack.starter(".py" if suffix == "py" else ".ipynb")
+    if not path.is_file():
+        raise NotFound(f"The assignment {pack.id!r} has no starter of this kind.")
+    return FileResponse(path, media_type=MEDIA_TYPES[suffix], filename=f"{pack.id}_starter.{suffix}")
+
+
+def present(pack: Pack) -> Assignment:
+    return Assignment(
+        id=pack.id,
+        title=pack.file.title,
+        version=pack.version,
+        max_score=pack.max_score,
+        pass_mark=pack.file.accuracy.pass_mark,
+        default_recipe=pack.file.default_recipe,
+        recipes=[RecipeInfo(name=recipe.name, title=recipe.title) for recipe in pack.recipes.values()],
+        blanks=[
+            BlankInfo(id=blank.id, title=blank.title, concept=blank.concept, points=blank.points)
+            for blank in pack.blanks
+        ],
+        links=assignment_links(pack.id),
+    )

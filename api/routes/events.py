@@ -1,0 +1,89 @@
+"""What a grading tells while it runs, as Server-Sent Events.
+
+Events are rows, so a listener that comes late, or comes back with `Last-Event-ID`, misses nothing.
+"""
+
+import json
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+import anyio
+from anyio.to_thread import run_sync
+from fastapi import APIRouter, Header
+from sse_starlette import EventSourceResponse, ServerSentEvent
+
+from api.dependencies import OwnSubmission, SubmissionsDep
+from api.links import image_link
+from api.problems import NotFound, describe
+from records.models import FINAL_STATES, Event, Submission
+from records.submissions import Submissions
+
+router = APIRouter(tags=["events"])
+
+POLL_SECONDS = 0.3  # what an event may come late; people notice nothing below that
+BATCH = 200  # events per query: bounds memory, and a whole grading takes only a few
+KEEP_ALIVE_SECONDS = 15  # proxies close connections that are silent for 30 or 60
+
+EXAMPLE = """id: 41
+event: stage_started
+data: {"type": "stage_started", "stage": "check", "at": "2026-03-02T10:15:31.020000+00:00"}
+
+id: 42
+event: done
+data: {"type": "done", "verdict": "passed", "score": 100.0, "max_score": 100.0, "at": "2026-03-02T10:16:40+00:00"}
+
+"""
+
+
+@router.get(
+    "/submissions/{submission}/events",
+    response_class=EventSourceResponse,
+    responses=describe(NotFound)
+    | {200: {"description": "the stream", "content": {"text/event-stream": {"example": EXAMPLE}}}},
+)
+async def stream_events(
+    submission: OwnSubmission,
+    submissions: SubmissionsDep,
+    last_event_id: Annotated[
+        int | None, Header(ge=0, le=2**62, description="resume after this event; browsers send it by themselves")
+    ] = None,
+) -> EventSourceResponse:
+    """Everything from the first event on, or after `Last-Event-ID`, as it happens; ends after the final event.
+
+    Types: `queued`, `started`, `retrying` (our fault, it is tried again), the events of the grading (`stage_started`,
+    `stage_finished`, `check_finished`, `blank_finished`, `training_progress`, `sample_grid`, `generation_progress`),
+    and as the last one `done`, `rejected` or `faulted`.
+    """
+    return EventSourceResponse(
+        _events(submission, submissions, last_event_id or 0),
+        ping=KEEP_ALIVE_SECONDS,
+        headers={"Cache-Control": "no-store"},
+    )
+
+
+async def _events(submission: Submission, submissions: Submissions, after: int) -> AsyncIterator[ServerSentEvent]:
+    grading = submission.grading
+
+    def read(after: int) -> tuple[bool, list[Event]]:
+        # The state first: one that is final by then has told all its events.
+        current = submissions.get(submission.id)
+        return current is None or current.grading.state.final, submissions.events(grading, after=after, limit=BATCH)
+
+    while True:
+        ended, events = await run_sync(read, after)
+        for event in events:
+            yield ServerSentEvent(id=str(event.id), event=event.type, data=json.dumps(_data(submission.id, event)))
+            if event.type in FINAL_STATES:
+                return
+            after = event.id
+        if not events:
+            if ended:  # resumed after the final event
+                return
+            await anyio.sleep(POLL_SECONDS)
+
+
+def _data(submission_id: str, event: Event) -> dict[str, Any]:
+    data = {"type": event.type} | event.data | {"at": event.created_at.isoformat()}
+    if "image" in data:  # the name of a stored image
+        data["url"] = image_link(submission_id, data["image"])
+    return data

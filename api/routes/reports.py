@@ -1,0 +1,47 @@
+"""Reports and their images."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Response
+from fastapi.responses import HTMLResponse
+
+from api.dependencies import GradedSubmission, OwnSubmission, ServicesDep
+from api.problems import NotFound, NotReady, describe
+from grading.report import Report
+
+router = APIRouter(prefix="/submissions/{submission}", tags=["reports"])
+
+# The page brings styles and images along, and needs nothing else. Student text is in it: should an escape ever be
+# missing, then no script runs, nothing is loaded or sent anywhere, and the page has no origin to act from.
+PAGE_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'self'; sandbox allow-popups"
+)
+
+
+@router.get("/report", response_model=Report, responses=describe(NotFound, NotReady))
+def get_report(submission: GradedSubmission, services: ServicesDep) -> Response:
+    """The report as JSON."""
+    assert submission.grading.report_sha256 is not None  # a constraint of the table
+    return Response(services.blobs.get(submission.grading.report_sha256), media_type="application/json")
+
+
+@router.get("/report.html", response_class=HTMLResponse, responses=describe(NotFound, NotReady))
+def get_report_page(submission: GradedSubmission, services: ServicesDep) -> Response:
+    """The report as a page that needs nothing else."""
+    assert submission.grading.html_sha256 is not None  # a constraint of the table
+    headers = {"Content-Security-Policy": PAGE_POLICY}
+    return HTMLResponse(services.blobs.get(submission.grading.html_sha256), headers=headers)
+
+
+@router.get("/images/{name}", response_class=Response, responses=describe(NotFound))
+def get_image(
+    submission: OwnSubmission,
+    services: ServicesDep,
+    name: Annotated[str, Path(description="as the report or an event of type `sample_grid` names it")],
+) -> Response:
+    """One image of the report, or of its progress."""
+    artifact = services.submissions.artifact(submission.grading, name)
+    if artifact is None:
+        raise NotFound("This submission has no such image.")
+    return Response(services.blobs.get(artifact.sha256), media_type=artifact.media_type)

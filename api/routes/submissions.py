@@ -1,0 +1,104 @@
+"""Handing in, and asking how it goes."""
+
+from typing import Annotated
+from urllib.parse import quote
+
+from fastapi import APIRouter, BackgroundTasks, File, Form, Header, Response, UploadFile, status
+
+from api.dependencies import OwnSubmission, PackDep, ServicesDep, SubmissionsDep
+from api.intake import check_upload, combine
+from api.links import submission_links
+from api.problems import IdempotencyKeyReused, NotFound, TooLarge, Unprocessable, describe
+from api.schemas import Progress, Receipt, SubmissionStatus
+from records.broker import wake_workers
+from records.models import Submission
+from records.queue import Queue
+from records.submissions import HandedIn, IdempotencyConflict, Submissions
+from reference.pack import PackError
+
+router = APIRouter(tags=["submissions"])
+
+PROGRESS_EVENTS = ("training_progress", "generation_progress")
+
+
+@router.post(
+    "/assignments/{assignment}/submissions",
+    status_code=status.HTTP_202_ACCEPTED,
+    responses=describe(NotFound, TooLarge, IdempotencyKeyReused),
+)
+def submit(
+    pack: PackDep,
+    services: ServicesDep,
+    response: Response,
+    background: BackgroundTasks,
+    files: Annotated[list[UploadFile], File(description="one .py, .ipynb or .zip, or several .py")],
+    recipe: Annotated[str | None, Form(description="one of the assignment's; the default one if absent")] = None,
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            min_length=16,  # long enough that nobody meets somebody else's by accident
+            max_length=200,
+            description="any new random string: a repeated request with the same one is not a second submission",
+        ),
+    ] = None,
+) -> SubmissionStatus:
+    """Hand in. When the answer comes, bytes and receipt are stored; grading follows, and `links.events` tells of it."""
+    if len(files) > services.settings.max_files:
+        raise Unprocessable(f"{len(files)} files are too many: {services.settings.max_files} at most.")
+    uploads = [check_upload(file.filename or "", file.file.read()) for file in files]
+    upload = combine(uploads, services.settings.max_upload_bytes)
+    try:
+        chosen = pack.recipe(recipe or None)
+    except PackError as error:
+        raise Unprocessable(str(error)) from None
+    handed_in = HandedIn(assignment=pack.id, recipe=chosen.name, file_name=upload.name, content=upload.content)
+    try:
+        intake = services.submissions.take_in(handed_in, idempotency_key)
+    except IdempotencyConflict as error:
+        raise IdempotencyKeyReused(str(error)) from None
+    background.add_task(wake_workers, services.celery)  # after the answer: a broker that is gone delays nobody
+    response.headers["Location"] = submission_links(intake.submission.id)["self"]
+    response.headers["Idempotent-Replayed"] = str(intake.replayed).lower()
+    return present(intake.submission, services.submissions, services.queue)
+
+
+@router.get("/submissions/{submission}", responses=describe(NotFound))
+def get_submission(submission: OwnSubmission, services: ServicesDep) -> SubmissionStatus:
+    """How it goes: state, place in the queue, stage, progress."""
+    return present(submission, services.submissions, services.queue)
+
+
+@router.get("/submissions/{submission}/hand-in", response_class=Response, responses=describe(NotFound))
+def get_hand_in(submission: OwnSubmission, submissions: SubmissionsDep) -> Response:
+    """What was handed in, byte for byte. Several files come back as the archive that they were stored as."""
+    disposition = f"attachment; filename*=UTF-8''{quote(submission.file_name)}"
+    return Response(
+        submissions.content(submission),
+        media_type="application/octet-stream",
+        headers={"Content-Disposition": disposition},
+    )
+
+
+def present(submission: Submission, submissions: Submissions, queue: Queue) -> SubmissionStatus:
+    grading = submission.grading
+    progress = None if grading.state.final else submissions.last_event(grading, PROGRESS_EVENTS)
+    return SubmissionStatus(
+        id=submission.id,
+        assignment=submission.assignment,
+        recipe=grading.recipe,
+        file_name=submission.file_name,
+        receipt=Receipt(
+            code=submission.receipt,
+            sha256=submission.sha256,
+            size=submission.size,
+            received_at=submission.created_at,
+        ),
+        state=grading.state,
+        position=queue.position(grading),
+        stage=grading.stage,
+        attempt=grading.attempts,
+        progress=None if progress is None else Progress(type=progress.type, data=progress.data),
+        message=grading.message,
+        finished_at=grading.finished_at,
+        links=submission_links(submission.id),
+    )

@@ -1,0 +1,36 @@
+"""Files that the command reads and writes on a user's word."""
+
+from pathlib import Path
+
+from cli.errors import UnusableInput
+
+
+def read_modules(path: Path) -> list[tuple[str, bytes]]:
+    """Names and contents of what is handed in: a file, or the `.py` files of a directory. Raises `UnusableInput`."""
+    try:
+        if not path.is_dir():
+            return [(path.name, path.read_bytes())]
+        files = [(file.name, file.read_bytes()) for file in sorted(path.glob("*.py")) if file.is_file()]
+    except OSError as error:
+        raise UnusableInput(f"{path} cannot be read: {error.strerror}.") from error
+    if not files:
+        raise UnusableInput(f"{path} holds no .py files. Name the file that you want graded.")
+    return files
+
+
+def require_writable(path: Path | None) -> None:
+    """Raises `UnusableInput` where a file could not be written later."""
+    if path is None:
+        return
+    if path.is_dir():
+        raise UnusableInput(f"{path} is a directory; name a file.")
+    if not path.parent.is_dir():
+        raise UnusableInput(f"There is no directory {path.parent} to write {path.name} to.")
+
+
+def write(path: Path, content: str | bytes) -> None:
+    """Raises `UnusableInput`."""
+    try:
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+    except OSError as error:
+        raise UnusableInput(f"{path} cannot be written: {error.strerror}.") from error

@@ -1,0 +1,43 @@
+"""The command `noisemark`."""
+
+import contextlib
+import io
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from cli import doctor, grade, remote, starter
+from cli.errors import report_exception
+
+app = typer.Typer(
+    name="noisemark",
+    help="Grade the final assessment of a course on diffusion models.",
+    epilog="Exit codes: 0 done (graded, whatever the verdict), 2 bad input, 3 the machine or the server failed.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # they show tracebacks; `report_exception` shows messages
+)
+app.command("grade")(grade.grade)
+app.command("submit")(remote.submit)
+app.command("status")(remote.status)
+app.command("report")(remote.report)
+app.command("starter")(starter.starter)
+app.command("doctor")(doctor.doctor)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command and exit. Wrong options end with 2, an interrupt with 130, both by typer."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal without UTF-8 gets question marks in place of symbols
+            with contextlib.suppress(io.UnsupportedOperation):
+                stream.reconfigure(errors="replace")
+    try:
+        app(args=arguments)
+    except Exception as error:  # the one place that turns exceptions into messages
+        sys.exit(report_exception(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""`noisemark submit`, `status` and `report`: a server does the grading."""
+
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from pydantic import TypeAdapter, ValidationError
+from rich.text import Text
+
+from cli.console import out, say
+from cli.errors import Unavailable, UnusableInput
+from cli.files import read_modules, require_writable, write
+from cli.progress import display
+from cli.summary import print_report
+from grading.events import Emit, Event
+from grading.text import neutralise
+
+if TYPE_CHECKING:
+    from cli.client import Client, Status, StreamEvent
+
+Server = Annotated[
+    str,
+    typer.Option(
+        "--server", envvar="NOISEMARK_SERVER", metavar="URL", help="Its token, if it asks for one: NOISEMARK_TOKEN."
+    ),
+]
+SubmissionId = Annotated[str, typer.Argument(metavar="ID", help="As `noisemark submit` printed it.")]
+LOCAL_SERVER = "http://127.0.0.1:8000"  # where scripts/serve listens
+
+_EVENT: TypeAdapter[Event] = TypeAdapter(Event)
+
+
+def submit(
+    path: Annotated[Path, typer.Argument(help="A .py, .ipynb or .zip file, or a directory of .py files.")],
+    server: Server = LOCAL_SERVER,
+    assignment: Annotated[str, typer.Option("--assignment", "--pack", help="The assignment.")] = "ddpm",
+    recipe: Annotated[str | None, typer.Option(help="What to train on.", show_default="the assignment's")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Stay, and show the report when it is there.")] = False,
+) -> None:
+    """Hand in, and get a receipt."""
+    from cli.client import Client
+
+    files = read_modules(path)
+    with Client(server) as client:
+        accepted = client.submit(assignment, files, recipe)
+        _print_facts(
+            ("Submission", accepted.id),
+            ("Receipt", accepted.receipt.code),
+            ("Received", accepted.receipt.received_at),
+            ("SHA-256", accepted.receipt.sha256),
+            ("Page", client.url + accepted.links["page"]),
+        )
+        if watch:
+            _watch(client, accepted)
+
+
+def status(
+    submission: SubmissionId,
+    server: Server = LOCAL_SERVER,
+    watch: Annotated[bool, typer.Option("--watch", help="Stay, and show the report when it is there.")] = False,
+) -> None:
+    """Say how a submission stands."""
+    from cli.client import Client
+
+    with Client(server) as client:
+        current = client.status(submission)
+        if watch:
+            _watch(client, current)
+        else:
+            facts = [("Submission", current.id), ("File", current.file_name), ("State", current.state)]
+            if current.position is not None:
+                facts.append(("Place in the queue", str(current.position)))
+            if current.stage is not None:
+                facts.append(("Stage", current.stage))
+            if current.message is not None:
+                facts.append(("Message", current.message))
+            _print_facts(*facts)
+
+
+def report(
+    submission: SubmissionId,
+    server: Server = LOCAL_SERVER,
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON.")] = None,
+    html_file: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Write the report as a page.")
+    ] = None,
+) -> None:
+    """Show a submission's report."""
+    from cli.client import Client, parse_report
+
+    for file in (json_file, html_file):
+        require_writable(file)
+    with Client(server) as client:
+        content = client.report(submission)
+        print_report(parse_report(content))
+        if json_file is not None:
+            write(json_file, content)
+            say(f"Report as JSON: {json_file}")
+        if html_file is not None:
+            write(html_file, client.report_page(submission))
+            say(f"Report as a page: {html_file}")
+
+
+def _watch(client: "Client", submission: "Status") -> None:
+    """Follow a submission to its end. Raises `UnusableInput` where it was rejected, `Unavailable` where we failed."""
+    from cli.client import FINAL_STATES, parse_report
+
+    with display(client.blanks(submission.assignment)) as emit:
+        for event in client.events(submission.id):
+            if event.type in FINAL_STATES:
+                break
+            _show(event, emit)
+    message = str(event.data.get("message") or "There is no report, and the server does not say why.")
+    if event.type == "rejected":
+        raise UnusableInput(message)
+    if event.type == "faulted":
+        raise Unavailable(message)
+    print_report(parse_report(client.report(submission.id)))
+
+
+def _show(event: "StreamEvent", emit: Emit) -> None:
+    match event.type:
+        case "queued":
+            say("Waiting for a worker ...")
+        case "retrying":
+            say("Something of the server's failed; it is tried again.")
+        case _:
+            fields = {name: value for name, value in event.data.items() if name not in ("at", "url", "image")}
+            with suppress(
+                ValidationError
+            ):  # a sample grid, whose image stays on the server, or an event of a newer one
+                emit(_EVENT.validate_python(fields))
+
+
+def _print_facts(*facts: tuple[str, str]) -> None:
+    width = max(len(name) for name, _ in facts) + 2
+    console = out()
+    for name, value in facts:
+        console.print(Text(f"{name + ':':<{width}}{neutralise(value)}"), soft_wrap=True)

@@ -1,0 +1,395 @@
+"""Run a pack's checks, ordinary pytest functions, in the judge against a guest.
+
+    @pytest.mark.blank("alphas_cumprod")         which blank the check belongs to
+    @pytest.mark.hidden                          its failures say little: no text and no output of student code
+    @pytest.mark.deadline(cpu=2.0, wall=6.0)     seconds, where the default does not fit
+
+The first line of a check's docstring is its title. Fixtures: `student` (see `grading.student`), `solution` (what the
+reference solution defines under the same givens), `rng` (a seeded generator). The pack's `conftest.py` must define the
+fixture `givens`: the values of the assignment's names for this check, by canonical name.
+"""
+
+import inspect
+import os
+import random
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from grading.checking import CheckFailed
+from grading.events import BlankFinished, CheckFinished, Emit, Event
+from grading.harvest import Harvest, closure
+from grading.outcomes import InfrastructureFault, Outcome
+from grading.reference import Reference
+from grading.report import BlankReport, CheckReport
+from grading.seeds import Seeds
+from grading.student import LoadFault, Student
+from reference.pack import Blank, Pack
+from sandbox.faults import Ending, GuestFault
+from sandbox.guest_client import Guest
+from sandbox.limits import Deadline
+
+# The slowest check of the solution takes 0.1 s of processor time; fifty times that leaves room for slow but right code
+# on a slow machine. Three times as long on the clock, since other gradings may share the cores.
+DEADLINE = Deadline(cpu_seconds=5.0, wall_seconds=15.0)
+
+# No configuration, no plugins but ours, nothing written, nothing printed, no modules rewritten: a start in milliseconds.
+_UNUSED = (
+    *("cacheprovider", "debugging", "doctest", "faulthandler", "junitxml", "logging", "pastebin", "setuponly"),
+    *("setupplan", "stepwise", "subtests", "terminal", "threadexception", "tmpdir", "unraisableexception", "warnings"),
+)
+_OPTIONS = (
+    f"--config-file={os.devnull}",
+    "--import-mode=importlib",
+    "--assert=plain",
+    "--capture=no",
+    "--disable-plugin-autoload",
+    *(option for plugin in _UNUSED for option in ("-p", f"no:{plugin}")),
+)
+
+_OUTCOMES = {
+    Ending.RAISED: Outcome.CRASHED,
+    Ending.CRASHED: Outcome.CRASHED,
+    Ending.PROTOCOL: Outcome.CRASHED,
+    Ending.BAD_VALUE: Outcome.FAILED,
+    Ending.TIMED_OUT: Outcome.TIMED_OUT,
+    Ending.OUT_OF_MEMORY: Outcome.OUT_OF_MEMORY,
+    Ending.OUTPUT_LIMIT: Outcome.OUTPUT_LIMIT,
+}
+
+# What became of a blank that the harvest did not find in working order
+_NOT_FOUND = {
+    "not_attempted": Outcome.NOT_ATTEMPTED,
+    "wrong_kind": Outcome.FAILED,
+    "broken": Outcome.CRASHED,
+}
+
+
+def run_checks(
+    harvest: Harvest,
+    pack: Pack,
+    reference: Reference,
+    guest: Guest,
+    seeds: Seeds,
+    emit: Emit,
+) -> list[BlankReport]:
+    """Check every blank of the pack; one report per blank, in the order of the pack.
+
+    A blank passes if all of its checks pass. Checks run in an order drawn from `seeds`, but for one thing: what a blank
+    needs is checked before it. Raises `InfrastructureFault` where anything but the student's code goes wrong.
+    """
+    run = _Run(harvest, pack, reference, guest, seeds, emit)
+    for blank in pack.blanks:
+        if harvest.answers[blank.id].status != "found":
+            run.finish_blank(blank)
+    with _environment():
+        code = pytest.main([*_OPTIONS, f"--rootdir={pack.root}", str(pack.checks)], plugins=[run])
+    if run.fault is not None:
+        if isinstance(run.fault, Exception) and not run.fault_is_the_listeners:
+            raise InfrastructureFault(f"A check failed to run: {run.fault}") from run.fault
+        raise run.fault
+    if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED):
+        raise InfrastructureFault(f"The checks of the pack {pack.id!r} did not run (pytest: {code!r}).")
+    return [run.reports[blank.id] for blank in pack.blanks]
+
+
+@dataclass
+class _Check:
+    """A collected check and what became of it."""
+
+    item: pytest.Function
+    blank: Blank
+    position: int  # in the pack
+    error: BaseException | None = None
+    skipped: str | None = None  # why
+    output: str = ""
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def name(self) -> str:
+        return self.item.name.removeprefix("test_")
+
+    @property
+    def title(self) -> str:
+        lines = (inspect.getdoc(self.item.function) or "").splitlines()
+        return lines[0].rstrip(".") if lines else self.name.replace("_", " ")
+
+    @property
+    def hidden(self) -> bool:
+        return self.item.get_closest_marker("hidden") is not None
+
+    @property
+    def deadline(self) -> Deadline:
+        marker = self.item.get_closest_marker("deadline")
+        if marker is None:
+            return DEADLINE
+        return Deadline(cpu_seconds=marker.kwargs["cpu"], wall_seconds=marker.kwargs["wall"])
+
+
+class _Run:
+    """The pytest plugin: chooses and orders the checks, hands them the student, and turns what happens into reports."""
+
+    def __init__(
+        self, harvest: Harvest, pack: Pack, reference: Reference, guest: Guest, seeds: Seeds, emit: Emit
+    ) -> None:
+        self.reports: dict[str, BlankReport] = {}
+        self.fault: BaseException | None = None
+        self.fault_is_the_listeners = False
+        self._harvest = harvest
+        self._pack = pack
+        self._reference = reference
+        self._guest = guest
+        self._seeds = seeds
+        self._emit = emit
+        self._checks: dict[str, _Check] = {}  # by node id
+        self._unfinished: dict[str, int] = {}  # blank -> checks to come
+        self._results: dict[str, list[tuple[int, CheckReport]]] = {}
+        self._stopped: dict[str, str] = {}  # blank -> why its other checks are skipped
+
+    # Hooks
+
+    def pytest_configure(self, config: pytest.Config) -> None:
+        for marker in ("blank(id): the blank under check", "hidden: says little", "deadline(cpu, wall): seconds"):
+            config.addinivalue_line("markers", marker)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            self.fault = self.fault or InfrastructureFault(f"{report.nodeid} cannot be read: {report.longreprtext}")
+
+    def pytest_collection_modifyitems(self, session: pytest.Session, items: list[pytest.Item]) -> None:
+        if self.fault is not None:
+            session.shouldfail = "a check cannot be read"
+            return
+        by_blank: dict[str, list[pytest.Item]] = {blank.id: [] for blank in self._pack.blanks}
+        for position, item in enumerate(items):
+            marker = item.get_closest_marker("blank")
+            assert isinstance(item, pytest.Function), f"{item.nodeid} is not a function"
+            assert marker is not None, f"{item.nodeid} does not say which blank it checks"
+            blank = self._pack.blank(marker.args[0])
+            by_blank[blank.id].append(item)
+            self._checks[item.nodeid] = _Check(item=item, blank=blank, position=position)
+        unchecked = [name for name, of_blank in by_blank.items() if not of_blank]
+        assert not unchecked, f"no check for {', '.join(unchecked)}"
+        shuffled = random.Random(self._seeds.seed("check/order"))  # noqa: S311  (an order, not a secret)
+        items[:] = []
+        for name in _dependencies_first(self._harvest, shuffled):
+            shuffled.shuffle(by_blank[name])
+            items += by_blank[name]
+            self._unfinished[name] = len(by_blank[name])
+            self._results[name] = []
+
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        check = self._checks[item.nodeid]
+        check.began = time.monotonic()
+        if check.blank.id in self._stopped:
+            pytest.skip(self._stopped[check.blank.id])
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> bool:
+        """Run the check; where it fails with stand-ins, once more with the student's own definitions.
+
+        A right answer may lean on its author's other right answers in ways that stand-ins do not know, such as a `q`
+        with one argument more. The second try is for those, so everything that the answer needs must have passed.
+        """
+        wanted = inspect.signature(pyfuncitem.obj).parameters
+        arguments = {name: value for name, value in pyfuncitem.funcargs.items() if name in wanted}
+        generators = {value: value.get_state() for value in arguments.values() if isinstance(value, torch.Generator)}
+        check = self._checks[pyfuncitem.nodeid]
+        try:
+            pyfuncitem.obj(**arguments)
+        except (AssertionError, GuestFault, LoadFault) as error:
+            if not self._may_use_own_definitions(check, error):
+                raise
+            for generator, state in generators.items():
+                generator.set_state(state)
+            arguments["student"].use_own_definitions()
+            pyfuncitem.obj(**arguments)
+        return True
+
+    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+        check = self._checks[item.nodeid]
+        if call.excinfo is not None:
+            if isinstance(call.excinfo.value, pytest.skip.Exception):
+                check.skipped = str(call.excinfo.value)
+            else:
+                check.error = check.error or call.excinfo.value
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
+        result = yield
+        self._finish_check(self._checks[item.nodeid], item.session)
+        return result
+
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        self.fault = self.fault or excinfo.value
+
+    def pytest_internalerror(self, excinfo: pytest.ExceptionInfo[BaseException]) -> bool:
+        self.fault = self.fault or excinfo.value
+        return True
+
+    # Fixtures
+
+    @pytest.fixture
+    def rng(self, request: pytest.FixtureRequest) -> torch.Generator:
+        """Draws the check's inputs: the same for the same submission, unpredictable without the server's key."""
+        check = self._checks[request.node.nodeid]
+        return torch.Generator().manual_seed(self._seeds.seed(f"check/{check.blank.id}/{check.name}"))
+
+    @pytest.fixture
+    def student(self, request: pytest.FixtureRequest, givens: Mapping[str, Any]) -> Iterator[Student]:
+        """The student's answer."""
+        check = self._checks[request.node.nodeid]
+        student = Student(
+            harvest=self._harvest,
+            blank=check.blank,
+            reference=self._reference,
+            guest=self._guest,
+            givens=givens,
+            seed=self._seeds.seed(f"guest/{check.blank.id}/{check.name}"),
+            deadline=check.deadline,
+        )
+        yield student
+        student.close()
+        check.output = student.output
+
+    @pytest.fixture
+    def solution(self, givens: Mapping[str, Any]) -> SimpleNamespace:
+        """What the reference solution defines."""
+        return self._reference.namespace(**givens)
+
+    # Results
+
+    def finish_blank(self, blank: Blank) -> None:
+        """Put the blank's report together."""
+        answer = self._harvest.answers[blank.id]
+        checks = [report for _, report in sorted(self._results.get(blank.id, ()), key=lambda result: result[0])]
+        if answer.status != "found":
+            status, message = _NOT_FOUND[answer.status], answer.message
+        else:
+            decisive = [check for check in checks if check.outcome not in (Outcome.PASSED, Outcome.SKIPPED)]
+            status = decisive[0].outcome if decisive else Outcome.PASSED
+            message = decisive[0].message if decisive else answer.message
+        points = blank.points if status is Outcome.PASSED else 0.0
+        self.reports[blank.id] = BlankReport(
+            id=blank.id,
+            name=blank.id,
+            title=blank.title,
+            concept=blank.concept,
+            status=status,
+            points=points,
+            max_points=blank.points,
+            message=message,
+            found_as=answer.found_as,
+            file=answer.file,
+            line=answer.line,
+            checks=checks,
+        )
+        self._tell(BlankFinished(blank=blank.id, outcome=status, points=points, max_points=blank.points))
+
+    def _finish_check(self, check: _Check, session: pytest.Session) -> None:
+        if check.error is not None and not isinstance(check.error, AssertionError | GuestFault | LoadFault):
+            self.fault = self.fault or check.error
+            session.shouldfail = "a check failed to run"
+            return
+        report = _report(check)
+        blank = check.blank
+        if isinstance(check.error, LoadFault):
+            self._stopped[blank.id] = "Your definition did not load, so this was not tried."
+        elif report.outcome is Outcome.TIMED_OUT:
+            self._stopped[blank.id] = "Another check of this blank ran out of time, so this was not tried."
+        self._results[blank.id].append((check.position, report))
+        self._tell(
+            CheckFinished(blank=blank.id, check=check.name, outcome=report.outcome, message=report.message)
+        )
+        self._unfinished[blank.id] -= 1
+        if not self._unfinished[blank.id]:
+            self.finish_blank(blank)
+
+    def _tell(self, event: Event) -> None:
+        try:
+            self._emit(event)
+        except BaseException as error:
+            self.fault, self.fault_is_the_listeners = error, True
+            raise
+
+    def _may_use_own_definitions(self, check: _Check, error: BaseException) -> bool:
+        fault = error.fault if isinstance(error, LoadFault) else error
+        if isinstance(fault, GuestFault) and fault.ending in (Ending.TIMED_OUT, Ending.OUTPUT_LIMIT):
+            return False
+        others = closure(self._harvest, [check.blank.id]) - {check.blank.id}
+        passed = {name for name, report in self.reports.items() if report.status is Outcome.PASSED}
+        return bool(others) and others <= passed
+
+
+def _report(check: _Check) -> CheckReport:
+    outcome, message, expected, found = Outcome.PASSED, "", None, None
+    error = check.error
+    if check.skipped is not None:
+        outcome, message = Outcome.SKIPPED, check.skipped
+    elif isinstance(error, CheckFailed):
+        outcome, message, expected, found = Outcome.FAILED, error.message, error.expected, error.found
+    elif isinstance(error, AssertionError):
+        outcome, message = Outcome.FAILED, str(error) or f"Does not hold: {check.title}."
+    elif isinstance(error, LoadFault):
+        outcome, message = _OUTCOMES[error.fault.ending], _describe(error.fault, check, "The definition of")
+    elif isinstance(error, GuestFault):
+        outcome, message = _OUTCOMES[error.ending], _describe(error, check, "Your")
+    return CheckReport(
+        name=check.name,
+        title=check.title,
+        outcome=outcome,
+        message=message,
+        expected=expected,
+        found=found,
+        output=None if check.hidden else check.output or None,
+        seconds=time.monotonic() - check.began,
+    )
+
+
+def _describe(fault: GuestFault, check: _Check, subject: str) -> str:
+    """What the guest did, in words. On hidden checks nothing that student code chose to say is passed on."""
+    subject = f"{subject} `{check.blank.id}`"
+    if fault.exception is None:
+        return f"{subject} {'did not finish properly' if check.hidden else fault.message}."
+    if check.hidden:
+        return f"{subject} raised {fault.exception}."
+    place = f" ({fault.file}, line {fault.line})" if fault.file and fault.line else ""
+    text = f": {fault.message}" if fault.message else ""
+    return f"{subject} raised {fault.exception}{text}{place}"
+
+
+def _dependencies_first(harvest: Harvest, shuffled: random.Random) -> list[str]:
+    """The blanks that were found, in random order, but each after those that it needs."""
+    names = sorted(name for name, answer in harvest.answers.items() if answer.status == "found")
+    shuffled.shuffle(names)
+    ordered: dict[str, None] = {}
+
+    def add(name: str, above: frozenset[str]) -> None:
+        for need in sorted(harvest.answers[name].needs):
+            if need in names and need not in above and need not in ordered:
+                add(need, above | {need})
+        ordered[name] = None
+
+    for name in names:
+        if name not in ordered:
+            add(name, frozenset({name}))
+    return list(ordered)
+
+
+@contextmanager
+def _environment() -> Iterator[None]:
+    """Keep pytest from options in the environment, and the environment from pytest's marks."""
+    names = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_CURRENT_TEST", "PYTEST_VERSION")
+    before = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        yield
+    finally:
+        for name in names:
+            os.environ.pop(name, None)
+        os.environ.update(before)

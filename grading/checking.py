@@ -1,0 +1,237 @@
+"""What pack authors assert with: comparisons and statistics whose failures are words for a student.
+
+`torch.testing` is not used: its first use imports some 500 modules. A statistical helper raises a false alarm with a
+probability of at most `FALSE_ALARM`; each says why.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import NormalDist
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# Probability that a right answer fails one statistical check. A cohort of a thousand students with ten such checks each
+# then meets a wrong verdict once in a hundred thousand courses.
+FALSE_ALARM = 1e-9
+
+# Relative to the largest expected value. A right answer in float32 that sums in another order, or computes in float64
+# inside, deviates by 1e-7 to 1e-5 in the deepest network checked here; the smallest mistake that the checks are meant
+# for (the tanh approximation of GELU) by 5e-4.
+TOLERANCE = 1e-4
+
+
+class CheckFailed(AssertionError):  # noqa: N818
+    """The answer is not what was asked for. The message says what was found, in words for a student."""
+
+    def __init__(self, message: str, *, expected: str | None = None, found: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.expected = expected
+        self.found = found
+
+
+def require(condition: bool, message: str, *, expected: str | None = None, found: str | None = None) -> None:
+    """Raise `CheckFailed` unless the condition holds."""
+    if not condition:
+        raise CheckFailed(message, expected=expected, found=found)
+
+
+def assert_tensor(
+    found: object,
+    shape: Sequence[int],
+    what: str,
+    *,
+    floating: bool = True,
+) -> Tensor:
+    """A finite tensor of this shape; return it.
+
+    Where `floating`, float32 and float64 are both right: whoever computes in double precision has lost nothing. Half
+    precision is not, since betas of 1e-4 would vanish beside 1 in it.
+    """
+    if not isinstance(found, Tensor):
+        raise CheckFailed(
+            f"{_capital(what)} should be a tensor.", expected="a tensor", found=f"a {type(found).__name__}"
+        )
+    require(
+        list(found.shape) == list(shape),
+        f"{_capital(what)} has the wrong shape.",
+        expected=f"shape {list(shape)}",
+        found=f"shape {list(found.shape)}",
+    )
+    if floating:
+        require(
+            found.dtype in (torch.float32, torch.float64),
+            f"{_capital(what)} has the wrong type of number.",
+            expected="float32",
+            found=str(found.dtype).removeprefix("torch."),
+        )
+    finite = torch.isfinite(found) if found.is_floating_point() else torch.ones_like(found, dtype=torch.bool)
+    require(
+        bool(finite.all()),
+        f"{_capital(what)} contains {int((~finite).sum())} values that are not finite (NaN or infinity).",
+        expected="finite numbers",
+        found="NaN or infinity",
+    )
+    return found
+
+
+def assert_close(
+    found: object,
+    expected: Tensor,
+    what: str,
+    *,
+    tolerance: float = TOLERANCE,
+    mistakes: Mapping[str, Tensor] | None = None,
+    hint: str = "",
+) -> None:
+    """The tensor agrees with the expected one.
+
+    Args:
+        found: what the student's code returned.
+        expected: what it should be.
+        what: the thing compared, as the student knows it; begins the message.
+        tolerance: largest deviation allowed, relative to the largest expected value.
+        mistakes: what known mistakes would have produced on the same inputs, by what to tell whoever made them.
+        hint: said where no known mistake fits.
+    """
+    tensor = assert_tensor(found, expected.shape, what, floating=expected.is_floating_point())
+    if is_close(tensor, expected, tolerance):
+        return
+    for message, mistaken in (mistakes or {}).items():
+        if mistaken.shape == tensor.shape and is_close(tensor, mistaken, tolerance):
+            raise CheckFailed(message)
+    deviation = (tensor.double() - expected.double()).abs()
+    place = _place_of_largest(deviation)
+    at = f" at {place}" if place else ""
+    share = float((deviation > tolerance * _scale(expected)).double().mean())
+    raise CheckFailed(
+        f"{_capital(what)} is not what it should be: {_percent(share)} of the values deviate, by up to "
+        f"{float(deviation.max()):.3g}{at}.{' ' + hint if hint else ''}",
+        found=f"{float(tensor[tuple(place)]):.4g}{at}" if place else f"{float(tensor):.4g}",
+    )
+
+
+def is_close(found: Tensor, expected: Tensor, tolerance: float = TOLERANCE) -> bool:
+    """Whether the tensors agree in shape and, to a tolerance relative to the largest expected value, in values."""
+    if found.shape != expected.shape:
+        return False
+    if not expected.numel():
+        return True
+    return bool((found.double() - expected.double()).abs().max() <= tolerance * _scale(expected))
+
+
+def assert_pair(found: object, what: str) -> tuple[Any, Any]:
+    """Two values, as a tuple or a list; return them."""
+    if not isinstance(found, tuple | list) or len(found) != 2:
+        kind = f"{len(found)} values" if isinstance(found, tuple | list) else f"a {type(found).__name__}"
+        raise CheckFailed(f"{_capital(what)} should be two values.", expected="two values", found=kind)
+    return found[0], found[1]
+
+
+def assert_number(found: object, what: str) -> float:
+    """A finite number, or a tensor that holds just one; return it as a float."""
+    if isinstance(found, Tensor) and found.numel() == 1:
+        found = found.item()
+    if isinstance(found, bool) or not isinstance(found, int | float):
+        kind = f"a tensor of shape {list(found.shape)}" if isinstance(found, Tensor) else f"a {type(found).__name__}"
+        raise CheckFailed(f"{_capital(what)} should be a number.", expected="a number", found=kind)
+    require(math.isfinite(found), f"{_capital(what)} is not finite.", expected="a finite number", found=str(found))
+    return float(found)
+
+
+def assert_standard_normal(found: Tensor, what: str) -> None:
+    """The values look like independent draws from N(0, 1).
+
+    Three tests, each with a third of `FALSE_ALARM` for n independent draws:
+
+    - mean: sqrt(n) * mean is N(0, 1) exactly;
+    - sum of squares: chi-squared with n degrees of freedom, bounded by Laurent and Massart (2000), Lemma 1:
+      P(X - n >= 2 sqrt(n x) + 2 x) <= exp(-x) and P(n - X >= 2 sqrt(n x)) <= exp(-x);
+    - distribution function: Dvoretzky, Kiefer and Wolfowitz with Massart's constant (1990):
+      P(sup |F_n - F| > e) <= 2 exp(-2 n e^2).
+    """
+    values = found.double().flatten()
+    n = len(values)
+    alpha = FALSE_ALARM / 3
+    mean = float(values.mean())
+    require(
+        abs(mean) * math.sqrt(n) <= -NormalDist().inv_cdf(alpha / 2),
+        f"{_capital(what)} should have mean 0.",
+        expected="mean 0",
+        found=f"mean {mean:.3f}",
+    )
+    excess = float(values.square().sum()) - n
+    x = math.log(2 / alpha)
+    require(
+        -2 * math.sqrt(n * x) <= excess <= 2 * math.sqrt(n * x) + 2 * x,
+        f"{_capital(what)} should have standard deviation 1.",
+        expected="standard deviation 1",
+        found=f"standard deviation {math.sqrt(1 + excess / n):.3f}",
+    )
+    cdf = torch.special.ndtr(values.sort().values)
+    steps = torch.arange(n + 1, dtype=torch.float64) / n
+    gap = float(torch.maximum((steps[1:] - cdf).max(), (cdf - steps[:-1]).max()))
+    require(
+        gap <= math.sqrt(math.log(2 / alpha) / (2 * n)),
+        f"{_capital(what)} is not normally distributed.",
+        expected="a normal distribution",
+        found="another distribution of the same mean and spread",
+    )
+
+
+def assert_unrelated(first: Tensor, second: Tensor, message: str) -> None:
+    """Two draws of noise are independent of each other.
+
+    For independent normal vectors of n entries the cosine r between them satisfies
+    P(|r| >= s) <= 2 (1 - s^2)^((n - 1) / 2) (the share of a sphere in two caps), solved here for s.
+    """
+    n = first.numel()
+    bound = math.sqrt(1 - (FALSE_ALARM / 2) ** (2 / (n - 1)))
+    cosine = torch.nn.functional.cosine_similarity(first.double().flatten(), second.double().flatten(), dim=0)
+    require(abs(float(cosine)) <= bound, message)
+
+
+def share_is_plausible(hits: int, draws: int, probability: float) -> bool:
+    """Whether `hits` of `draws` independent draws of this probability can be chance.
+
+    Chernoff: P(share >= a) <= exp(-n KL(a || p)) for a >= p, likewise below; each side has half of `FALSE_ALARM`.
+    """
+    if not 0 < probability < 1:
+        return hits == draws * probability
+    share = hits / draws
+    divergence = 0.0
+    if share > 0:
+        divergence += share * math.log(share / probability)
+    if share < 1:
+        divergence += (1 - share) * math.log((1 - share) / (1 - probability))
+    return draws * divergence <= math.log(2 / FALSE_ALARM)
+
+
+def variance_is_plausible(values: Tensor, low: float, high: float) -> bool:
+    """Whether independent normal draws of mean 0 can have a variance between `low` and `high`.
+
+    The bounds of Laurent and Massart as in `assert_standard_normal`, half of `FALSE_ALARM` for each side.
+    """
+    n = values.numel()
+    total = float(values.double().square().sum())
+    x = math.log(2 / FALSE_ALARM)
+    return low * (n - 2 * math.sqrt(n * x)) <= total <= high * (n + 2 * math.sqrt(n * x) + 2 * x)
+
+
+def _scale(expected: Tensor) -> float:
+    # 1e-6: a tensor of zeros still needs a tolerance; ten times the resolution of float32 beside 1
+    return max(float(expected.double().abs().max()), 1e-6)
+
+
+def _place_of_largest(deviation: Tensor) -> list[int]:
+    return [int(index) for index in torch.unravel_index(deviation.argmax(), deviation.shape)]
+
+
+def _percent(share: float) -> str:
+    return "all" if share > 0.995 else f"{max(share, 0.01):.0%}"
+
+
+def _capital(words: str) -> str:
+    return words[:1].upper() + words[1:]

@@ -1,0 +1,160 @@
+"""One grading, from a hand-in to a report: inspect, check, train, generate, score.
+
+This module starts without torch. The guest is started first, and what needs torch is imported while the guest imports it
+too: each takes seconds, and a student waits for the longer one instead of for both.
+"""
+
+import os
+import platform
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from grading.events import Emit, Stage, StageFinished, StageStarted
+from grading.hand_in import HandIn
+from grading.harvest import harvest
+from grading.outcomes import InfrastructureFault
+from grading.report import Classifier, Interval, Provenance, Report
+from grading.scoring import score_report
+from grading.seeds import Seeds
+from reference.pack import Pack, Recipe
+from sandbox.backends import Backend
+from sandbox.faults import SandboxError
+from sandbox.limits import Limits
+
+if TYPE_CHECKING:
+    from reference.classifiers import Metadata
+
+# The parts whose version can change what a grading says
+PARTS = ("noisemark", "torch", "einops", "numpy", "pytest")
+# Threads that a guest may train with. More do not help networks this small, and would take the cores from other guests.
+MAX_THREADS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grading:
+    """What comes out of `grade`."""
+
+    report: Report
+    artifacts: Mapping[str, bytes]  # name -> PNG; the report refers to them by name
+
+
+def grade(
+    hand_in: HandIn,
+    pack: Pack,
+    recipe: Recipe,
+    *,
+    backend: Backend,
+    key: bytes,
+    train: bool,
+    device: str,
+    emit: Emit,
+) -> Grading:
+    """Grade a hand-in.
+
+    Args:
+        hand_in: what the student handed in.
+        pack, recipe: what it is graded against.
+        backend: where student code runs.
+        key: the server's secret that seeds are derived from; the same key and hand-in give the same inputs.
+        train: whether to train and generate, or to stop after the checks.
+        device: where the guest trains, "cpu" or "cuda".
+        emit: called with each event, from this thread.
+
+    Raises:
+        InfrastructureFault: something of ours failed, or a data set is missing. Nothing that the student did leads there.
+    """
+    try:
+        return _grade(hand_in, pack, recipe, backend, key, train, device, emit)
+    except SandboxError as error:
+        raise InfrastructureFault(str(error)) from error
+
+
+def _grade(
+    hand_in: HandIn, pack: Pack, recipe: Recipe, backend: Backend, key: bytes, train: bool, device: str, emit: Emit
+) -> Grading:
+    clock = Clock(emit)
+    seeds = Seeds(key, hand_in.sha256)
+    with backend.start(Limits()) as guest:
+        with clock.stage("inspect"):
+            answers = harvest(hand_in, pack)
+
+        # torch comes in only here, see above
+        from grading.check import run_checks
+        from grading.reference import Reference
+        from grading.runs import load_equipment, run_pipelines
+
+        # Before the student waits for checks, so that a missing data set is known at once
+        equipment = load_equipment(recipe) if train else None
+        reference = Reference(pack)
+        with clock.stage("check"):
+            blanks = run_checks(answers, pack, reference, guest, seeds, emit)
+
+    training, generation, artifacts = None, None, {}
+    if equipment is not None:
+        training, generation, artifacts = run_pipelines(
+            answers,
+            blanks,
+            reference,
+            recipe,
+            equipment,
+            backend=backend,
+            device=device,
+            threads=_threads(),
+            seeds=seeds,
+            clock=clock,
+            emit=emit,
+        )
+
+    with clock.stage("score"):
+        provenance = Provenance(
+            submission_sha256=hand_in.sha256,
+            pack=pack.id,
+            pack_version=pack.version,
+            recipe=recipe.name,
+            dataset=recipe.dataset,
+            classifier=None if equipment is None else _classifier(equipment.classifier.metadata),
+            seed=seeds.fingerprint,
+            backend=backend.name,
+            isolation=backend.isolation,
+            sandboxed=backend.sandboxed,
+            device=device,
+            versions={"python": platform.python_version()} | {part: version(part) for part in PARTS},
+            seconds=dict(clock.seconds),
+            graded_at=datetime.now(UTC),
+        )
+        notices = [*hand_in.notices, *answers.notices]
+        report = score_report(pack, blanks, training, generation, notices, provenance)
+    return Grading(report=report, artifacts=artifacts)
+
+
+class Clock:
+    """Tells the listener when a stage begins and ends, and adds up the seconds of each."""
+
+    def __init__(self, emit: Emit) -> None:
+        self._emit = emit
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, stage: Stage) -> Iterator[None]:
+        self._emit(StageStarted(stage=stage))
+        start = time.monotonic()
+        yield
+        seconds = time.monotonic() - start
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+        self._emit(StageFinished(stage=stage, seconds=seconds))
+
+
+def _threads() -> int:
+    return min(MAX_THREADS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def _classifier(metadata: "Metadata") -> Classifier:
+    accuracy = Interval(
+        estimate=metadata.accuracy, low=metadata.low, high=metadata.high, confidence=metadata.confidence
+    )
+    return Classifier(name=metadata.name, sha256=metadata.sha256, accuracy=accuracy)

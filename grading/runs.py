@@ -1,0 +1,113 @@
+"""The runs of a grading: the pipeline as submitted, which counts, and perhaps a repaired one, which explains."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from grading.events import Emit, Run
+from grading.generation import generate
+from grading.grade import Clock
+from grading.harvest import Harvest, closure
+from grading.outcomes import InfrastructureFault, Outcome
+from grading.pipeline import GUIDANCE_ROOTS, TRAINING_ROOTS, build_pipeline
+from grading.reference import Reference
+from grading.report import BlankReport, Generation, GenerationRun, Training, TrainingRun
+from grading.seeds import Seeds
+from grading.training import train
+from reference.classifiers import Classifier, ClassifierUnavailable, load_classifier
+from reference.datasets import DataUnavailable, Digits, load
+from reference.pack import Recipe
+from sandbox.backends import Backend
+from sandbox.limits import Limits
+
+
+@dataclass(frozen=True, kw_only=True)
+class Equipment:
+    """What the judge needs beside the pack."""
+
+    digits: Digits  # the generator's split
+    classifier: Classifier
+
+
+def load_equipment(recipe: Recipe) -> Equipment:
+    """Raises `InfrastructureFault` where a data set or a classifier is missing, with the way out."""
+    try:
+        return Equipment(
+            digits=load(recipe.dataset, "generator", recipe.image_size), classifier=load_classifier(recipe.name)
+        )
+    except (DataUnavailable, ClassifierUnavailable) as error:
+        raise InfrastructureFault(str(error)) from error
+
+
+def run_pipelines(
+    harvest: Harvest,
+    blanks: Sequence[BlankReport],
+    reference: Reference,
+    recipe: Recipe,
+    equipment: Equipment,
+    *,
+    backend: Backend,
+    device: str,
+    threads: int,
+    seeds: Seeds,
+    clock: Clock,
+    emit: Emit,
+) -> tuple[Training, Generation, dict[str, bytes]]:
+    """Train and generate with the pipeline as submitted, and where it does not pass, with a repaired one.
+
+    The repaired run takes place where the pack asks for it and blanks that the training needs have not passed; these are
+    replaced by stand-ins. Returns both reports, and pictures by name. Raises `SandboxError`.
+    """
+    policy = reference.pack.file.accuracy
+    artifacts: dict[str, bytes] = {}
+
+    # Two sandboxes: what generates must never have been where training images are
+    with backend.start(Limits()) as training_guest, backend.start(Limits()) as generation_guest:
+
+        def run(name: Run, replaced: frozenset[str]) -> tuple[TrainingRun, GenerationRun | None]:
+            pipeline = build_pipeline(harvest, reference, recipe, run=name, replaced=replaced, device=device)
+            with clock.stage("train"):
+                trained = train(
+                    pipeline,
+                    training_guest,
+                    equipment.digits,
+                    equipment.classifier,
+                    seeds=seeds,
+                    threads=threads,
+                    emit=emit,
+                )
+            if trained.status is not Outcome.PASSED:
+                return trained.report, None
+            with clock.stage("generate"):
+                generated, pictures = generate(
+                    pipeline,
+                    trained,
+                    generation_guest,
+                    equipment.classifier,
+                    pass_mark=policy.pass_mark,
+                    sweep=name == "submitted",  # the sweep is about the student's own network
+                    seeds=seeds,
+                    threads=threads,
+                    emit=emit,
+                )
+            artifacts.update(pictures)
+            return trained.report, generated
+
+        training, generation = run("submitted", frozenset())
+        repaired_training, repaired_generation = None, None
+        to_repair = _to_repair(harvest, blanks)
+        passed = generation is not None and generation.passed
+        if policy.repaired_run and to_repair and not passed:
+            repaired_training, repaired_generation = run("repaired", to_repair)
+    return (
+        Training(submitted=training, repaired=repaired_training),
+        Generation(submitted=generation, repaired=repaired_generation),
+        artifacts,
+    )
+
+
+def _to_repair(harvest: Harvest, blanks: Sequence[BlankReport]) -> frozenset[str]:
+    """The blanks that have not passed and that the accuracy depends on."""
+    roots = {*TRAINING_ROOTS, *GUIDANCE_ROOTS}
+    return frozenset(blank.id for blank in blanks if blank.status is not Outcome.PASSED) & (
+        closure(harvest, roots) | roots
+    )

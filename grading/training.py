@@ -1,0 +1,233 @@
+"""Training of a student's pipeline: the judge keeps the data and streams it, the guest computes.
+
+Two sessions. The first has no data: the network is built there, says what it consists of, is measured untrained, and
+trains on a batch of noise, so that whatever does not run is found within seconds. The second is fed with images whose
+labels are permuted secretly, and has to return exactly the weights that the first one announced.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from grading.events import Emit, SampleGrid, TrainingProgress
+from grading.grid import draw_grid
+from grading.outcomes import Outcome
+from grading.pipeline import Network, Pipeline, PipelineFault, count_parameters
+from grading.report import LossPoint, TrainingRun
+from grading.sampling import ddim, start_noise
+from grading.seeds import Seeds
+from reference.classifiers import Classifier
+from reference.datasets import N_CLASSES, Digits
+from reference.pack import Recipe
+from sandbox.guest_client import Guest
+from sandbox.limits import Deadline
+
+MAX_PARAMETERS = 10_000_000  # four times the course's own network at its full width
+REHEARSAL = Deadline(cpu_seconds=120, wall_seconds=300)  # takes about 3 s: building, one batch, 100 images
+INITIAL_IMAGES = 100  # enough to tell chance (10 %) from a network that can draw before it has seen anything
+INITIAL_STEPS = 10  # of DDIM, for the same reason half the usual
+GRIDS = 3  # sample grids in the course of training, evenly spread; each costs half a second
+GRID_ROWS = 3
+GRID_GUIDANCE_WEIGHT = 2.0  # shows digits early; the student's own w comes into play when the images count
+PROGRESS_SECONDS = 1.0  # between two events
+# The budget is in images; the deadline is only a guard against a guest that hangs. Ten times what the rehearsal
+# promises, and in any case what a machine forty times slower than two ordinary cores would take.
+SLOWDOWN = 10
+SLOWEST_IMAGES_PER_SECOND = 20
+GRACE_SECONDS = 120  # start-up and grids, on top of either
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """What training came to. `weights` are there only where `status` is passed."""
+
+    status: Outcome
+    message: str
+    report: TrainingRun
+    weights: dict[str, Tensor] = field(default_factory=dict, repr=False)
+    manifest: dict[str, tuple[int, ...]] = field(default_factory=dict, repr=False)
+    # classes[digit]: what the network was taught to call this digit, int64 [10]
+    classes: Tensor = field(default_factory=lambda: torch.arange(N_CLASSES), repr=False)
+
+
+def train(
+    pipeline: Pipeline,
+    guest: Guest,
+    digits: Digits,
+    classifier: Classifier,
+    *,
+    seeds: Seeds,
+    threads: int,
+    emit: Emit,
+) -> Trained:
+    """Train a pipeline for as many images as its recipe says.
+
+    Args:
+        pipeline: what to train.
+        guest: where the student's code runs.
+        digits: the generator's split.
+        classifier: reads what the untrained network draws.
+        seeds: of the submission.
+        threads: that the guest may compute with.
+        emit: told about progress once a second, and shown a grid now and then.
+
+    Whatever the student's code does becomes an outcome. Raises `SandboxError`.
+    """
+    return _Training(pipeline, guest, digits, classifier, seeds, threads, emit).run()
+
+
+class _Training:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        guest: Guest,
+        digits: Digits,
+        classifier: Classifier,
+        seeds: Seeds,
+        threads: int,
+        emit: Emit,
+    ) -> None:
+        self._pipeline = pipeline
+        self._recipe: Recipe = pipeline.recipe
+        self._guest = guest
+        self._digits = digits
+        self._classifier = classifier
+        self._threads = threads
+        self._emit = emit
+        purpose = f"train/{pipeline.run}"
+        self._guest_seed = seeds.seed(f"{purpose}/guest")
+        self._order = torch.Generator().manual_seed(seeds.seed(f"{purpose}/order"))
+        self._noise = torch.Generator().manual_seed(seeds.seed(f"{purpose}/noise"))
+        labels = torch.Generator().manual_seed(seeds.seed(f"{purpose}/labels"))
+        self._classes = torch.randperm(N_CLASSES, generator=labels)
+        self._manifest: dict[str, tuple[int, ...]] = {}
+        self._initial_accuracy: float | None = None
+        self._curve: list[LossPoint] = []
+        self._images = 0
+        self._training_seconds = 0.0  # in the guest, without the grids
+
+    def run(self) -> Trained:
+        if self._pipeline.missing:
+            names = ", ".join(self._pipeline.missing)
+            return self._outcome(Outcome.NOT_ATTEMPTED, f"The pipeline cannot be trained without {names}.")
+        try:
+            deadline = self._rehearse()
+            weights = self._train(deadline)
+        except PipelineFault as fault:
+            return self._outcome(fault.outcome, fault.message)
+        return self._outcome(Outcome.PASSED, "", weights)
+
+    def _outcome(self, status: Outcome, message: str, weights: dict[str, Tensor] | None = None) -> Trained:
+        report = TrainingRun(
+            status=status,
+            message=message,
+            repaired_blanks=list(self._pipeline.repaired),
+            images=self._images,
+            seconds=self._training_seconds,
+            images_per_second=self._images / self._training_seconds if self._training_seconds else 0.0,
+            parameters=count_parameters(self._manifest),
+            loss=self._curve,
+            initial_accuracy=self._initial_accuracy,
+        )
+        return Trained(
+            status=status,
+            message=message,
+            report=report,
+            weights=weights or {},
+            manifest=self._manifest,
+            classes=self._classes,
+        )
+
+    def _rehearse(self) -> Deadline:
+        """Build, announce, draw untrained, train on noise. Returns the deadline for the real training."""
+        batch = self._recipe.batch_size
+        with self._guest.session(REHEARSAL, seed=self._guest_seed, threads=self._threads) as session:
+            network = Network(session, self._pipeline.training, self._pipeline)
+            self._manifest = network.manifest()
+            size = count_parameters(self._manifest)
+            if size > MAX_PARAMETERS:
+                raise PipelineFault(
+                    Outcome.FAILED, f"The network consists of {size:,} numbers; {MAX_PARAMETERS:,} are allowed."
+                )
+            images, digits = self._draw(network, INITIAL_IMAGES, GRID_GUIDANCE_WEIGHT, INITIAL_STEPS, average=False)
+            self._initial_accuracy = float((self._classifier.read(images) == digits).float().mean())
+            noise = start_noise(self._recipe, batch, self._noise)
+            began = time.monotonic()
+            loss = network.train(noise, torch.arange(batch) % N_CLASSES)
+            rate = batch / (time.monotonic() - began)
+        if loss is None:
+            raise PipelineFault(Outcome.FAILED, "The loss of the very first batch is not a finite number.")
+        seconds = min(SLOWDOWN * self._recipe.images / rate, self._recipe.images / SLOWEST_IMAGES_PER_SECOND)
+        wall = GRACE_SECONDS + seconds
+        return Deadline(cpu_seconds=self._threads * wall, wall_seconds=wall)
+
+    def _train(self, deadline: Deadline) -> dict[str, Tensor]:
+        batch, total = self._recipe.batch_size, self._recipe.images // self._recipe.batch_size
+        indices = self._indices()
+        with self._guest.session(deadline, seed=self._guest_seed, threads=self._threads) as session:
+            network = Network(session, self._pipeline.training, self._pipeline)
+            done, grids, burst = 0, 0, 1
+            while done < total:
+                burst = min(burst, total - done)
+                images, labels = self._digits.batch(torch.cat([next(indices) for _ in range(burst)]))
+                began = time.monotonic()
+                loss = network.train(images, self._classes[labels])
+                seconds = time.monotonic() - began
+                if loss is None:
+                    raise PipelineFault(
+                        Outcome.FAILED,
+                        f"The loss stopped being a finite number after {self._images + burst * batch:,} images.",
+                    )
+                done += burst
+                self._note(burst * batch, loss, seconds, (total - done) * batch)
+                if done * (GRIDS + 1) >= total * (grids + 1) and grids < GRIDS:
+                    grids += 1
+                    self._show(network)
+                burst = max(1, min(2 * burst, round(burst * PROGRESS_SECONDS / seconds)))
+            return network.weights(self._manifest)
+
+    def _note(self, images: int, loss: float, seconds: float, left: int) -> None:
+        self._images += images
+        self._training_seconds += seconds
+        self._curve.append(LossPoint(images_seen=self._images, loss=loss))
+        rate = self._images / self._training_seconds
+        self._emit(
+            TrainingProgress(
+                run=self._pipeline.run,
+                images_seen=self._images,
+                images_total=self._images + left,
+                loss=loss,
+                images_per_second=images / seconds,
+                seconds_left=left / rate,
+            )
+        )
+
+    def _show(self, network: Network) -> None:
+        images, digits = self._draw(network, GRID_ROWS * N_CLASSES, GRID_GUIDANCE_WEIGHT, INITIAL_STEPS, average=True)
+        png = draw_grid(images, digits, GRID_ROWS)
+        self._emit(SampleGrid(run=self._pipeline.run, images_seen=self._images, png=png))
+
+    def _draw(
+        self, network: Network, count: int, guidance_weight: float, steps: int, *, average: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Images, equally many of each digit, and the digits that they are meant to show."""
+        digits = torch.arange(count) % N_CLASSES
+
+        def predict(x: Tensor, t: Tensor, context: Tensor, mask: Tensor) -> Tensor:
+            return network.predict(x, t, context, mask, average=average)
+
+        noise = start_noise(self._recipe, count, self._noise)
+        images = ddim(predict, self._recipe, noise, self._classes[digits], guidance_weight, steps)
+        return images, digits
+
+    def _indices(self) -> Iterator[Tensor]:
+        """Indices of one batch after the other; every image comes once before any comes again."""
+        left = torch.empty(0, dtype=torch.int64)
+        while True:
+            while len(left) < self._recipe.batch_size:
+                left = torch.cat((left, torch.randperm(len(self._digits), generator=self._order)))
+            yield left[: self._recipe.batch_size]
+            left = left[self._recipe.batch_size :]

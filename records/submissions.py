@@ -1,0 +1,130 @@
+"""Submissions: taking them in, and finding them again."""
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session, joinedload
+
+from records.blobs import BlobStore
+from records.database import Database
+from records.models import Artifact, Event, Grading, State, Submission, utc_now
+
+ID_BYTES = 16  # 128 bits: the id is a capability, so nobody may guess one
+
+
+class IdempotencyConflict(Exception):  # noqa: N818  (the words of the Idempotency-Key draft)
+    """The idempotency key was used before, for something else."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HandedIn:
+    """What somebody hands in, checked for size and kind, not for content."""
+
+    assignment: str
+    recipe: str
+    file_name: str
+    content: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Intake:
+    submission: Submission
+    replayed: bool  # the idempotency key was known: nothing was stored
+
+
+class Submissions:
+    """All submissions of one database and one blob store. `key` signs receipts."""
+
+    def __init__(
+        self, database: Database, blobs: BlobStore, key: bytes, clock: Callable[[], datetime] = utc_now
+    ) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._key = key
+        self._clock = clock
+
+    def take_in(self, handed_in: HandedIn, idempotency_key: str | None = None) -> Intake:
+        """Store bytes and rows. When this returns, the submission is safe, and its grading waits for a worker.
+
+        Raises:
+            IdempotencyConflict: the key came before with other content.
+        """
+        key_hash = None if idempotency_key is None else hashlib.sha256(idempotency_key.encode()).hexdigest()
+        sha256 = self._blobs.put(handed_in.content)  # first: a row never refers to bytes that are not there
+        try:
+            with self._database.write() as session:
+                if key_hash is not None and (earlier := _by_idempotency_key(session, key_hash)) is not None:
+                    return _replay(earlier, handed_in, sha256)
+                return Intake(submission=self._insert(session, handed_in, sha256, key_hash), replayed=False)
+        except IntegrityError:  # the same request came in twice at once, and the other one was faster
+            with self._database.read() as session:
+                if key_hash is None or (earlier := _by_idempotency_key(session, key_hash)) is None:
+                    raise
+                return _replay(earlier, handed_in, sha256)
+
+    def _insert(self, session: Session, handed_in: HandedIn, sha256: str, key_hash: str | None) -> Submission:
+        now = self._clock()
+        submission_id = secrets.token_hex(ID_BYTES)
+        receipt = "\0".join(("receipt", submission_id, handed_in.assignment, sha256, now.isoformat()))
+        submission = Submission(
+            id=submission_id,
+            assignment=handed_in.assignment,
+            file_name=handed_in.file_name,
+            sha256=sha256,
+            size=len(handed_in.content),
+            created_at=now,
+            receipt=hmac.digest(self._key, receipt.encode(), "sha256").hex(),
+            idempotency_key=key_hash,
+        )
+        grading = Grading(
+            submission=submission, recipe=handed_in.recipe, state=State.QUEUED, created_at=now, available_at=now
+        )
+        session.add(grading)
+        session.flush()
+        session.add(Event(grading_id=grading.id, type=State.QUEUED, data={}, created_at=now))
+        return submission
+
+    def get(self, submission_id: str) -> Submission | None:
+        """The submission with its grading, or None."""
+        with self._database.read() as session:
+            return session.scalar(
+                select(Submission).where(Submission.id == submission_id).options(joinedload(Submission.grading))
+            )
+
+    def content(self, submission: Submission) -> bytes:
+        """What was handed in. Raises `BlobError`."""
+        return self._blobs.get(submission.sha256)
+
+    def events(self, grading: Grading, *, after: int, limit: int) -> list[Event]:
+        """At most `limit` events whose ids are greater than `after`, in order."""
+        with self._database.read() as session:
+            query = select(Event).where(Event.grading_id == grading.id, Event.id > after).order_by(Event.id)
+            return list(session.scalars(query.limit(limit)))
+
+    def last_event(self, grading: Grading, types: tuple[str, ...]) -> Event | None:
+        with self._database.read() as session:
+            query = select(Event).where(Event.grading_id == grading.id, Event.type.in_(types))
+            return session.scalar(query.order_by(Event.id.desc()).limit(1))
+
+    def artifact(self, grading: Grading, name: str) -> Artifact | None:
+        with self._database.read() as session:
+            return session.get(Artifact, (grading.id, name))
+
+
+def _by_idempotency_key(session: Session, key_hash: str) -> Submission | None:
+    return session.scalar(
+        select(Submission).where(Submission.idempotency_key == key_hash).options(joinedload(Submission.grading))
+    )
+
+
+def _replay(earlier: Submission, handed_in: HandedIn, sha256: str) -> Intake:
+    before = (earlier.assignment, earlier.grading.recipe, earlier.file_name, earlier.sha256)
+    if before != (handed_in.assignment, handed_in.recipe, handed_in.file_name, sha256):
+        raise IdempotencyConflict("This Idempotency-Key came before, with another hand-in. Use a new key.")
+    return Intake(submission=earlier, replayed=True)

@@ -1,0 +1,182 @@
+"""Packs: everything one assignment consists of, read from a folder and versioned by its content."""
+
+import hashlib
+import tomllib
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+PACKS = Path(__file__).parent / "packs"
+
+
+class PackError(Exception):
+    """There is no such pack, or it does not hold together. The message names the file and the fault."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Blank(_Part):
+    """One thing that the student fills in."""
+
+    id: str  # also the canonical name
+    kind: Literal["tensor", "number", "function", "class"]
+    aliases: tuple[str, ...] = ()
+    title: str  # in words, as the student reads it
+    concept: str  # the topic of the course that it belongs to
+    points: float = Field(ge=0)
+    in_force_at: str | None = None  # take the value in force where top-level code last calls this function
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every name under which the blank may be handed in, the canonical one first."""
+        return (self.id, *self.aliases)
+
+
+class Given(_Part):
+    """A name that the assignment defines and the judge injects."""
+
+    name: str
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.name, *self.aliases)
+
+
+class Stubs(_Part):
+    modules: tuple[str, ...] = ()  # top-level module names that a guest replaces by an inert object
+
+
+class Accuracy(_Part):
+    """What the classifier's verdict is worth."""
+
+    pass_mark: float = Field(gt=0, lt=1)
+    points: float = Field(ge=0)
+    repaired_run: bool
+    repaired_points: float = Field(ge=0)
+
+
+class Tier(_Part):
+    id: str
+    accuracy: float = Field(gt=0, le=1)
+
+
+class Recipe(_Part):
+    """How a pipeline is trained and judged. Budgets are in images, never in seconds."""
+
+    name: str
+    title: str
+    dataset: Literal["digits", "mnist"]
+    image_size: int  # height and width in pixels
+    channels: tuple[int, int, int]  # of the U-Net, from the first level to the last
+    timesteps: int  # T
+    beta_start: float
+    beta_end: float
+    batch_size: int
+    images: int  # training budget
+    learning_rate: float
+    warmup_images: int
+    ema_half_life_images: int
+
+
+class PackFile(_Part):
+    """pack.toml"""
+
+    id: str
+    title: str
+    default_recipe: str
+    accuracy: Accuracy
+    tiers: tuple[Tier, ...]
+    givens: tuple[Given, ...]
+    stubs: Stubs
+    blanks: tuple[Blank, ...]
+
+
+class Pack:
+    """A pack on disk. Raises `PackError` where its files do not hold together."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        path = root / "pack.toml"
+        try:
+            self.file = PackFile.model_validate(_read_toml(path))
+            self.recipes = {
+                name: Recipe.model_validate({"name": name, **table})
+                for name, table in _read_toml(root / "recipes.toml").items()
+            }
+        except ValidationError as error:
+            raise PackError(f"{path.parent.name}: {error}") from error
+        if self.file.default_recipe not in self.recipes:
+            raise PackError(f"{path}: default_recipe names {self.file.default_recipe!r}, which recipes.toml lacks")
+
+    @property
+    def id(self) -> str:
+        return self.file.id
+
+    @property
+    def blanks(self) -> tuple[Blank, ...]:
+        return self.file.blanks
+
+    @property
+    def max_score(self) -> float:
+        return sum(blank.points for blank in self.blanks) + self.file.accuracy.points
+
+    @property
+    def solution(self) -> Path:
+        return self.root / "solution.py"
+
+    @property
+    def harness(self) -> Path:
+        """Our code that a guest loads beside the student's to train and to predict."""
+        return self.root / "harness.py"
+
+    @property
+    def checks(self) -> Path:
+        return self.root / "checks"
+
+    def starter(self, suffix: Literal[".py", ".ipynb"]) -> Path:
+        return self.root / f"starter{suffix}"
+
+    def blank(self, blank_id: str) -> Blank:
+        return next(blank for blank in self.blanks if blank.id == blank_id)
+
+    def recipe(self, name: str | None) -> Recipe:
+        """The recipe of that name, or the default one. Raises `PackError` naming those there are."""
+        try:
+            return self.recipes[name or self.file.default_recipe]
+        except KeyError:
+            raise PackError(f"There is no recipe {name!r}. There are: {', '.join(self.recipes)}.") from None
+
+    @cached_property
+    def version(self) -> str:
+        """SHA-256 over the names and contents of the pack's files."""
+        digest = hashlib.sha256()
+        for path in sorted(self.root.rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                content = path.read_bytes()
+                digest.update(f"{path.relative_to(self.root).as_posix()}\0{len(content)}\0".encode())
+                digest.update(content)
+        return digest.hexdigest()
+
+
+def load_pack(name: str, packs: Path = PACKS) -> Pack:
+    """The pack of that name. Raises `PackError` naming those there are."""
+    available = list_packs(packs)
+    if name not in available:
+        raise PackError(f"There is no assignment {name!r}. There are: {', '.join(available)}.")
+    return Pack(packs / name)
+
+
+def list_packs(packs: Path = PACKS) -> list[str]:
+    return sorted(path.parent.name for path in packs.glob("*/pack.toml"))
+
+
+def _read_toml(path: Path) -> dict[str, object]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise PackError(f"{path}: {error}") from error

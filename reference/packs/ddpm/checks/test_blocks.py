@@ -1,0 +1,122 @@
+"""The building blocks of the U-Net: each is the same network as the solution's."""
+
+import pytest
+import torch
+
+from grading.checking import assert_close
+from grading.equivalence import assert_same_module
+
+
+def assert_same(student, solution, rng, name, arguments, *shapes, hint="", gradients_of=None):
+    inputs = [torch.randn(shape, generator=rng) for shape in shapes]
+    assert_same_module(
+        getattr(student, name)(*arguments),
+        getattr(solution, name)(*arguments),
+        inputs,
+        rng=rng,
+        what=f"`{name}{arguments}`",
+        gradients_of=range(len(inputs)) if gradients_of is None else gradients_of,
+        hint=hint,
+    )
+
+
+@pytest.mark.blank("GELUConvBlock")
+class TestGELUConvBlock:
+    @pytest.mark.parametrize(
+        ("arguments", "shape"), [((3, 16, 8), (2, 3, 8, 8)), ((4, 6, 2), (3, 4, 5, 7)), ((1, 8, 1), (1, 1, 6, 6))]
+    )
+    def test_convolves_normalises_and_activates(self, student, solution, rng, arguments, shape):
+        """Convolves, normalises in groups and applies GELU, in this order"""
+        hint = "Look at the order of the three parts, the activation, and what the arguments of the normalisation mean."
+        assert_same(student, solution, rng, "GELUConvBlock", arguments, shape, hint=hint)
+
+
+@pytest.mark.blank("RearrangePoolBlock")
+class TestRearrangePoolBlock:
+    @pytest.mark.parametrize(("arguments", "shape"), [((4, 2), (2, 4, 8, 8)), ((3, 1), (1, 3, 4, 10))])
+    def test_folds_patches_into_channels(self, student, solution, rng, arguments, shape):
+        """Folds each patch of 2x2 pixels into the channels, then convolves"""
+        hint = "Look at the order in which the four pixels of a patch and the channels come out."
+        assert_same(student, solution, rng, "RearrangePoolBlock", arguments, shape, hint=hint)
+
+
+@pytest.mark.blank("DownBlock")
+class TestDownBlock:
+    @pytest.mark.parametrize(("arguments", "shape"), [((4, 8, 4), (2, 4, 8, 8)), ((6, 4, 1), (1, 6, 4, 10))])
+    def test_convolves_twice_then_pools(self, student, solution, rng, arguments, shape):
+        """Convolves twice, then pools"""
+        hint = "Look at which blocks follow each other, and with which channels."
+        assert_same(student, solution, rng, "DownBlock", arguments, shape, hint=hint)
+
+
+@pytest.mark.blank("UpBlock")
+class TestUpBlock:
+    @pytest.mark.parametrize(("arguments", "shape"), [((8, 4, 2), (2, 8, 4, 4)), ((3, 6, 3), (1, 3, 2, 5))])
+    def test_joins_and_doubles(self, student, solution, rng, arguments, shape):
+        """Joins the skip connection, doubles the size, and convolves"""
+        hint = "Look at the order in which `x` and `skip` are joined, and at the blocks that follow."
+        assert_same(student, solution, rng, "UpBlock", arguments, shape, shape, hint=hint)
+
+
+@pytest.mark.blank("ResidualConvBlock")
+class TestResidualConvBlock:
+    @pytest.mark.parametrize(("arguments", "shape"), [((3, 8, 4), (2, 3, 8, 8)), ((6, 6, 2), (1, 6, 5, 7))])
+    def test_adds_the_first_output(self, student, solution, rng, arguments, shape):
+        """Adds the output of the first block to the output of the second"""
+        hint = "Look at what goes into the second block, and at what is added to its output."
+        assert_same(student, solution, rng, "ResidualConvBlock", arguments, shape, hint=hint)
+
+
+@pytest.mark.blank("SinusoidalPositionEmbedBlock")
+class TestSinusoidalPositionEmbedBlock:
+    @pytest.mark.parametrize("dim", [8, 6, 32])
+    def test_sines_then_cosines(self, student, solution, rng, dim):
+        """Embeds times as sines and cosines of the right frequencies"""
+        block = student.SinusoidalPositionEmbedBlock(dim)
+        # Times from 0 to 1, as the U-Net gives them, and larger ones, where all frequencies matter
+        time = torch.cat((torch.rand(4, generator=rng), 20 * torch.rand(5, generator=rng)))
+        expected = solution.SinusoidalPositionEmbedBlock(dim)(time)
+        sines, cosines = expected.chunk(2, dim=1)
+        assert_close(
+            block(time),
+            expected,
+            f"the embedding of dimension {dim}",
+            mistakes={
+                "Sines and cosines are swapped.": torch.cat((cosines, sines), dim=1),
+                "Sines and cosines alternate; all the sines should come first.": (
+                    torch.stack((sines, cosines), dim=2).flatten(1)
+                ),
+                "The frequencies do not reach 1 / 10000: look at the denominator of the exponent.": embed(
+                    time, torch.arange(dim // 2) / (dim // 2)
+                ),
+                "The frequencies rise where they should fall: look at the sign of the exponent.": embed(
+                    time, -torch.arange(dim // 2) / (dim // 2 - 1)
+                ),
+            },
+            hint="Look at the frequencies, and at the order of sines and cosines.",
+        )
+
+    def test_batch_of_one(self, student, solution, rng):
+        """Takes a batch of one"""
+        time = torch.rand(1, generator=rng)
+        expected = solution.SinusoidalPositionEmbedBlock(8)(time)
+        assert_close(student.SinusoidalPositionEmbedBlock(8)(time), expected, "the embedding of a single time")
+
+
+def embed(time, exponents):
+    angles = time[:, None] * 10000.0**-exponents
+    return torch.cat((angles.sin(), angles.cos()), dim=1)
+
+
+@pytest.mark.blank("EmbedBlock")
+class TestEmbedBlock:
+    HINT = "Look at the two linear layers and at what stands between them."
+
+    @pytest.mark.parametrize(("arguments", "shape"), [((5, 8), (3, 5)), ((8, 6), (1, 8))])
+    def test_embeds_vectors(self, student, solution, rng, arguments, shape):
+        """Maps each vector to one number per channel"""
+        assert_same(student, solution, rng, "EmbedBlock", arguments, shape, hint=self.HINT)
+
+    def test_dimensions_in_between(self, student, solution, rng):
+        """Takes vectors with dimensions of size 1 in between"""
+        assert_same(student, solution, rng, "EmbedBlock", (5, 8), (3, 1, 1, 1, 5), hint=self.HINT)

@@ -1,0 +1,136 @@
+"""One reverse step `reverse_q`.
+
+Two calls under the same seed draw the same noise, so that the difference of their results is free of it and exact.
+"""
+
+import pytest
+import torch
+
+from grading.checking import (
+    CheckFailed,
+    assert_close,
+    assert_standard_normal,
+    assert_tensor,
+    assert_unrelated,
+    require,
+    variance_is_plausible,
+)
+from sandbox.faults import GuestFault
+
+pytestmark = pytest.mark.blank("reverse_q")
+
+SEED = 1  # any: only that both calls have the same one matters
+
+
+def mean(solution, x_t, step, e_t):
+    return solution.sqrt_recip_alphas[step] * (x_t - solution.pred_noise_coeff[step] * e_t)
+
+
+def variances(solution, step):
+    """Each customary variance of step t > 0, by name."""
+    betas, alphas_cumprod = solution.betas, solution.alphas_cumprod
+    return {
+        "beta_t": float(betas[step]),
+        "beta_{t-1}": float(betas[step - 1]),
+        "posterior": float((1 - alphas_cumprod[step - 1]) / (1 - alphas_cumprod[step]) * betas[step]),
+    }
+
+
+def step_back(student, x_t, t, e_t, what="what `reverse_q` returns"):
+    return assert_tensor(student.reverse_q(x_t, t, e_t), x_t.shape, what)
+
+
+def assert_mean(student, solution, images, step, t):
+    """Exact up to the noise, which cancels."""
+    x_t, e_t, other_x, other_e = images
+    student.seed(SEED)
+    first = step_back(student, x_t, t, e_t)
+    student.seed(SEED)
+    second = step_back(student, other_x, t, other_e)
+    x, e = x_t - other_x, e_t - other_e
+    recip, coeff = solution.sqrt_recip_alphas[step], solution.pred_noise_coeff[step]
+    assert_close(
+        first - second,
+        mean(solution, x, step, e),
+        f"the mean of x_(t-1) at t = {step}",
+        mistakes={
+            "The predicted noise is added; it should be subtracted.": recip * (x + coeff * e),
+            "`sqrt_recip_alphas` should scale the whole bracket, not only `x_t`.": recip * x - coeff * e,
+            "`sqrt_recip_alphas` is missing.": x - coeff * e,
+            "`pred_noise_coeff` is missing.": recip * (x - e),
+            "The coefficients are those of another time step: one too late.": (
+                mean(solution, x, min(step + 1, solution.T - 1), e)
+            ),
+            "The coefficients are those of another time step: one too early.": mean(solution, x, step - 1, e),
+        },
+    )
+
+
+@pytest.fixture
+def images(rng):
+    return torch.randn(4, 3, 2, 7, 5, generator=rng)
+
+
+def test_mean(student, solution, images):
+    """Has the right mean at every time step"""
+    for step in (1, solution.T // 2, solution.T - 1):
+        assert_mean(student, solution, images, step, torch.tensor([step]))
+
+
+def test_last_step_adds_no_noise(student, solution, images):
+    """Adds no noise at t = 0"""
+    x_t, e_t = images[:2]
+    expected = mean(solution, x_t, 0, e_t)
+    found = step_back(student, x_t, torch.tensor([0]), e_t)
+    again = step_back(student, x_t, torch.tensor([0]), e_t)
+    require(torch.equal(found, again), "At t = 0 two calls give different results: noise is added in the last step.")
+    assert_close(found, expected, "the result at t = 0")
+
+
+def test_noise(student, rng):
+    """Adds fresh normal noise of a customary variance at t > 0"""
+    # Large jumps from step to step tell the customary variances apart
+    betas = torch.tensor([0.1, 0.02, 0.2, 0.05, 0.3, 0.03, 0.1, 0.02]) * (1 + 0.2 * torch.rand(8, generator=rng))
+    solution = student.given(betas=betas)
+    x_t, e_t = torch.randn(2, 4, 1, 64, 64, generator=rng)
+    fitting = None
+    for step in (1, 2, 4, 7):
+        noise = step_back(student, x_t, torch.tensor([step]), e_t) - mean(solution, x_t, step, e_t)
+        require(float(noise.abs().max()) > 1e-4, f"No noise is added at t = {step}.")
+        fits = {
+            name: variance
+            for name, variance in variances(solution, step).items()
+            if variance_is_plausible(noise, variance, variance)
+        }
+        require(
+            bool(fits),
+            f"The noise added at t = {step} has the wrong size.",
+            expected="one of the three customary variances, multiplied in as a standard deviation",
+            found=f"noise of variance {float(noise.var()):.3g} where beta_t is {float(betas[step]):.3g}",
+        )
+        fitting = set(fits) if fitting is None else fitting & set(fits)
+        assert_unrelated(noise[0], noise[1], "Two images of a batch got the same noise.")
+        assert_standard_normal(noise / max(float(noise.square().mean().sqrt()), 1e-9), "the noise that is added")
+    require(bool(fitting), "The size of the noise follows different rules at different time steps.")
+
+
+@pytest.mark.parametrize("kind", ["integer", "float"])
+def test_one_time_step_per_image(student, solution, images, kind):
+    """Takes one time step per image, all of them equal, as integers or floats"""
+    step = solution.T // 2
+    t = torch.full((3,), step)
+    t = t.float() if kind == "float" else t
+    assert_mean(student, solution, images, step, t[:1])
+    try:
+        assert_mean(student, solution, images, step, t)
+    except (CheckFailed, GuestFault):
+        # Both shapes are in use; an answer may know either
+        assert_mean(student, solution, images, step, t.view(3, 1, 1, 1))
+
+
+def test_arguments_stay_as_they_are(student, images):
+    """Leaves its arguments as they are"""
+    x_t, e_t = images[:2]
+    _, (x_after, _, e_after) = student.reverse_q.keeping(x_t, torch.tensor([3]), e_t)
+    require(torch.equal(x_after, x_t), "`reverse_q` has changed the images that it was given. It should make new ones.")
+    require(torch.equal(e_after, e_t), "`reverse_q` has changed the predicted noise that it was given.")

@@ -1,0 +1,152 @@
+"""The U-Net: which block stands in which slot, and what the whole network computes."""
+
+import pytest
+import torch
+
+from grading.checking import CheckFailed, assert_close
+from grading.equivalence import assert_same_module
+
+pytestmark = pytest.mark.blank("UNet")
+
+# What each kind of block does to an image. Blocks that do the same fit in each other's place.
+EFFECTS = {
+    "GELUConvBlock": "keeps height and width",
+    "ResidualConvBlock": "keeps height and width",
+    "RearrangePoolBlock": "halves height and width",
+    "DownBlock": "halves height and width",
+    "UpBlock": "takes a skip connection and doubles height and width",
+    "EmbedBlock": "makes one number per channel from a vector",
+    "SinusoidalPositionEmbedBlock": "makes a vector from a time",
+}
+
+# The slots, and what each has to do; `c_embed1` is the other family of names.
+SLOTS = {
+    "down0": ("ResidualConvBlock", "The way in should add what its first convolution makes to what the second makes."),
+    "down1": ("DownBlock", "On the way down the channels change first, and the size is halved last."),
+    "down2": ("DownBlock", "On the way down the channels change first, and the size is halved last."),
+    "t_emb1": ("EmbedBlock", "It should turn the embedded time into one number per channel."),
+    "t_emb2": ("EmbedBlock", "It should turn the embedded time into one number per channel."),
+    "c_emb1": ("EmbedBlock", "It should turn the context into one number per channel."),
+    "c_emb2": ("EmbedBlock", "It should turn the context into one number per channel."),
+    "c_embed1": ("EmbedBlock", "It should turn the context into one number per channel."),
+    "c_embed2": ("EmbedBlock", "It should turn the context into one number per channel."),
+    "up0": ("GELUConvBlock", "After the bottleneck a single convolution is enough."),
+    "up1": ("UpBlock", "On the way up a skip connection is joined, and the size is doubled."),
+    "up2": ("UpBlock", "On the way up a skip connection is joined, and the size is doubled."),
+}
+
+# Sizes of no recipe. Where group sizes are no arguments, the course's own are in the class, so the channels are
+# multiples of 32.
+IMG_CH, IMG_SIZE, T_EMBED_DIM, C_EMBED_DIM = 2, 8, 12, 6
+WITH_GROUPS = {"down_chs": (8, 16, 24), "small_group_size": 4, "big_group_size": 8}
+WITHOUT_GROUPS = {"down_chs": (32, 64, 96)}
+# (small, big) in the course's U-Nets, then other pairs that somebody may have settled on
+GROUPS = ((8, 32), (8, 8), (32, 32), (4, 8), (8, 16), (16, 32), (4, 32), (16, 16), (4, 4))
+
+
+def arguments_for(student, solution):
+    """Positional and keyword arguments that the student's class takes, and those of the solution for the same network."""
+    names = student.parameter_names()
+    first = {"T": solution.T, "img_ch": IMG_CH, "img_size": IMG_SIZE}
+    embedding = {"t_embed_dim": T_EMBED_DIM, "c_embed_dim": C_EMBED_DIM}
+    if names is None:
+        return list(first.values()), {}, {**first, "down_chs": (64, 64, 128)}
+    groups = WITH_GROUPS if {"small_group_size", "big_group_size"} <= set(names) else WITHOUT_GROUPS
+    rest = {name: value for name, value in {**groups, **embedding}.items() if name in names}
+    wanted = {**first, "down_chs": (64, 64, 128), **rest}
+    if set(first) <= set(names):
+        return [], {**first, **rest}, wanted
+    return list(first.values()), rest, wanted
+
+
+def build(student, solution):
+    """The student's network, its parameters, and the solution's arguments for the same network."""
+    positional, keywords, wanted = arguments_for(student, solution)
+    network = student.UNet(*positional, **keywords)
+    return network, network.parameters(), wanted
+
+
+def prints(solution):
+    """Parameter names of each kind of block: they tell which kind stands in a slot."""
+    arguments = {"RearrangePoolBlock": (4, 1), "EmbedBlock": (4, 4), "SinusoidalPositionEmbedBlock": (4,)}
+    return {
+        fingerprint(getattr(solution, name)(*arguments.get(name, (4, 4, 1))).named_parameters()): name
+        for name in EFFECTS
+        if name != "SinusoidalPositionEmbedBlock"
+    }
+
+
+def fingerprint(parameters):
+    return tuple((name, value.dim()) for name, value in parameters)
+
+
+def block_in(slot, parameters, known):
+    """The kind of block in a slot, or None where it is none of ours."""
+    inside = [(name.removeprefix(f"{slot}."), v) for name, v in parameters.items() if name.startswith(f"{slot}.")]
+    for candidate in (inside, [(name.partition(".")[2], value) for name, value in inside]):  # in an nn.Sequential too
+        if fingerprint(candidate) in known:
+            return known[fingerprint(candidate)]
+    return None
+
+
+def test_blocks_in_slots(student, solution):
+    """Has the right block in each slot"""
+    _, parameters, _ = build(student, solution)
+    known = prints(solution)
+    wrong = []
+    for slot, (right, purpose) in SLOTS.items():
+        found = block_in(slot, parameters, known)
+        if found is None or found == right:
+            continue
+        if EFFECTS[found] == EFFECTS[right]:
+            wrong.append((slot, found, f"`{slot}` holds a {found}. It fits, but it is not the block asked for. {purpose}"))
+        else:
+            wrong.append((slot, found, f"`{slot}` holds a {found}, which {EFFECTS[found]}; it does not fit. {purpose}"))
+    if wrong:
+        raise CheckFailed(
+            " ".join(message for _, _, message in wrong),
+            found=", ".join(f"{slot}: {found}" for slot, found, _ in wrong),
+        )
+
+
+@pytest.fixture
+def inputs(rng, solution):
+    """Images, time steps, context and mask."""
+    batch = 3
+    t = torch.randint(1, solution.T, (batch,), generator=rng)
+    c = torch.eye(C_EMBED_DIM)[torch.randint(0, C_EMBED_DIM, (batch,), generator=rng)]
+    c_mask = torch.tensor([[1.0], [0.0], [1.0]]).expand(batch, C_EMBED_DIM).contiguous()
+    return torch.randn(batch, IMG_CH, IMG_SIZE, IMG_SIZE, generator=rng), t, c, c_mask
+
+
+@pytest.mark.parametrize("kind", ["integer", "float"])
+def test_predicts_noise(student, solution, rng, inputs, kind):
+    """Computes what the U-Net of the assignment computes, for time steps as integers or floats"""
+    network, _, wanted = build(student, solution)
+    x, t, c, c_mask = inputs
+    t = t.float() if kind == "float" else t
+    pairs = ({"small_group_size": small, "big_group_size": big} for small, big in GROUPS)
+    candidates = [wanted] if "small_group_size" in wanted else [{**wanted, **pair} for pair in pairs]
+    assert_same_module(
+        network,
+        [solution.UNet(**candidate) for candidate in candidates],
+        (x, t, c, c_mask),
+        rng=rng,
+        what="`UNet`",
+        mistakes={
+            "The U-Net divides the time step by `T` twice.": (x, t / solution.T, c, c_mask),
+            "The U-Net does not divide the time step by `T`.": (x, t * solution.T, c, c_mask),
+            "The U-Net does not use the time step.": (x, 0 * t, c, c_mask),
+            "The U-Net does not use the mask: dropped context still has an effect.": (x, t, c, torch.ones_like(c_mask)),
+            "The U-Net does not use the context.": (x, t, 0 * c, c_mask),
+        },
+        hint="Look at which block stands where, at the skip connections, and at what time and context are joined with.",
+    )
+
+
+def test_takes_either_mask(student, solution, inputs):
+    """Takes a mask with one entry per image, and a batch of one"""
+    network, _, _ = build(student, solution)
+    x, t, c, c_mask = (value[:1] for value in inputs)
+    whole, narrow = network(x, t, c, c_mask), network(x, t, c, c_mask[:, :1])
+    assert_close(narrow, whole, "the output with a mask [B, 1]", hint="It should be the same as with a mask [B, classes].")

@@ -1,0 +1,5 @@
+"""`python -m guest`: what a sandbox starts."""
+
+from .zygote import main
+
+main()

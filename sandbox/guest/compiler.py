@@ -1,0 +1,41 @@
+"""`torch.compile` without a compiler: compiling costs minutes and changes no result.
+
+torch imports its compiler, `torch._dynamo`, even when an optimizer takes its first step, only to be told that nothing
+is being compiled; that import takes 3 s, in every session anew. In a guest it is a stub.
+"""
+
+import sys
+from typing import Any
+
+import torch
+
+from . import stubs
+
+COMPILER = "torch._dynamo"
+
+
+class Dynamo(stubs.StubModule):
+    """What is left of `torch._dynamo`: marks functions as not to be compiled, by doing nothing."""
+
+    def disable(self, fn: Any = None, *_: Any, **__: Any) -> Any:
+        """The function itself, or a decorator that returns it."""
+        return (lambda function: function) if fn is None else fn
+
+
+def compile_identity(model: Any = None, *_: Any, **__: Any) -> Any:
+    """`torch.compile(model)`, or the decorator `torch.compile(mode=...)`."""
+    return (lambda function: function) if model is None else model
+
+
+def compile_in_place(*_: Any, **__: Any) -> None:
+    """`module.compile()`."""
+
+
+def make_inert() -> None:
+    """Replace the compiler. Call it before anything imports `torch._dynamo`."""
+    stub = Dynamo(COMPILER)
+    sys.modules[COMPILER] = stub
+    torch._dynamo = stub
+    stubs.install([COMPILER])  # for its submodules
+    torch.compile = compile_identity
+    torch.nn.Module.compile = compile_in_place  # type: ignore[method-assign]

@@ -1,0 +1,99 @@
+"""The module that student code becomes: stand-ins, values, chunks, exports and stubs (see `sandbox.program`)."""
+
+import __future__
+
+import functools
+import sys
+import types
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from . import stubs
+from .errors import BadValue
+from .wire import describe
+
+FUTURE_FLAGS = functools.reduce(
+    int.__or__, (getattr(__future__, n).compiler_flag for n in __future__.all_feature_names)
+)
+FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, functools.partial)
+MISSING = object()
+
+
+def execute(chunks: list[dict[str, Any]], variables: dict[str, Any]) -> None:
+    """Run statements one by one under their own file names and lines."""
+    future: dict[str, int] = {}  # `from __future__` holds for the rest of its file
+    for chunk in chunks:
+        file = chunk["file"]
+        source = "\n" * (chunk["line"] - 1) + chunk["source"]
+        code = compile(source, file, "exec", flags=future.get(file, 0), dont_inherit=True)
+        future[file] = code.co_flags & FUTURE_FLAGS
+        exec(code, variables)  # noqa: S102  (what a guest is for)
+
+
+class Loaded:
+    """The student's namespace."""
+
+    def __init__(self) -> None:
+        self.files: frozenset[str] = frozenset()  # names under which the student's code is compiled
+        self._variables: dict[str, Any] = {}
+        self._exports: dict[str, str] = {}
+
+    def load(self, program: dict[str, Any], decode: Callable[[Any], Any]) -> None:
+        """Build both namespaces. Raises whatever the student's top-level code raises."""
+        self.files = frozenset(chunk["file"] for chunk in program["chunks"])
+        self._exports = program["exports"]
+        stubs.install(program["stubs"])
+        ours = types.ModuleType("stand_ins")
+        theirs = types.ModuleType("submission")
+        sys.modules["stand_ins"], sys.modules["submission"] = ours, theirs  # dataclasses look their module up
+        self._variables = vars(theirs)
+        vars(ours).update(decode(program["values"]))
+        execute(program["stand_ins"], vars(ours))
+        # Tensors are cloned: what student code does in place must not reach the stand-ins
+        values = decode(program["values"])
+        self._variables.update({name: v.clone() if torch.is_tensor(v) else v for name, v in values.items()})
+        self._variables.update({name: vars(ours)[source] for name, source in program["stand_in_names"].items()})
+        execute(program["chunks"], self._variables)
+
+    def find(self, name: str) -> Any:
+        """The object behind an export or a global name. Raises `BadValue` where there is none."""
+        value = self._variables.get(self._exports.get(name, name), MISSING)
+        if value is MISSING:
+            raise BadValue(f"does not define `{name}`")
+        return value
+
+    def kinds(self) -> dict[str, str]:
+        """What each export turned out to be."""
+        return {name: kind(self._variables.get(target, MISSING)) for name, target in self._exports.items()}
+
+    @contextmanager
+    def bound(self, names: dict[str, Any]) -> Iterator[None]:
+        """Bind global names for the time of one call."""
+        before = {name: self._variables.get(name, MISSING) for name in names}
+        self._variables.update(names)
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                if value is MISSING:
+                    self._variables.pop(name, None)
+                else:
+                    self._variables[name] = value
+
+
+def kind(value: Any) -> str:
+    """The word by which `load` reports an export."""
+    if value is MISSING:
+        return "missing"
+    if isinstance(value, type):
+        return "class"
+    if isinstance(value, FUNCTIONS):
+        return "function"
+    if type(value) in (torch.Tensor, torch.nn.Parameter):
+        return "tensor"
+    if type(value) in (int, float):
+        return "number"
+    return f"other:{describe(value).split(' ', 1)[1]}"

@@ -1,0 +1,49 @@
+"""The model that the judge plays: student code calls it like any network, and the judge sees what was passed in."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+
+Ask = Callable[[int, tuple[Any, ...], dict[str, Any]], Any]
+# While a `vjp` is being taken: for each answer the tensors that collect gradients
+_answers: ContextVar[list[list[torch.Tensor]] | None] = ContextVar("answers", default=None)
+
+
+@contextmanager
+def recording() -> Iterator[list[list[torch.Tensor]]]:
+    """Answers of the judge collect gradients, and are listed, one list of tensors for each call."""
+    calls: list[list[torch.Tensor]] = []
+    token = _answers.set(calls)
+    try:
+        yield calls
+    finally:
+        _answers.reset(token)
+
+
+class RemoteModel(torch.nn.Module):
+    """Looks like a network with one parameter; calling it asks the judge."""
+
+    def __init__(self, number: int, ask: Ask) -> None:
+        super().__init__()
+        self.anchor = torch.nn.Parameter(torch.zeros(1))  # `next(model.parameters()).device` is in use
+        self._number = number
+        self._ask = ask
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network's parameters are."""
+        return self.anchor.device
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Whatever the judge answers."""
+        answer = self._ask(self._number, args, kwargs)
+        calls = _answers.get()
+        if calls is None:
+            return answer
+        parts = answer if isinstance(answer, list | tuple) else (answer,)
+        leaves = [part for part in parts if torch.is_tensor(part) and part.is_floating_point()]
+        calls.append([leaf.requires_grad_() for leaf in leaves])
+        return answer

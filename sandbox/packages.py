@@ -1,0 +1,51 @@
+"""What of this installation a guest may import: torch, einops, numpy and what these need; nothing else.
+
+scikit-learn, say, carries the very digits that a student's network is to draw.
+"""
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+ROOTS = ("torch", "einops", "numpy")
+GUEST = Path(__file__).parent / "guest"
+
+
+def _closure(names: tuple[str, ...]) -> Iterator[Distribution]:
+    seen: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = re.sub(r"[-_.]+", "-", waiting.pop()).lower()
+        if name in seen:
+            continue
+        seen.add(name)
+        try:
+            found = distribution(name)
+        except PackageNotFoundError:
+            if name in ROOTS:
+                raise
+            continue  # an optional part that this machine does without
+        yield found
+        requirements = (Requirement(line) for line in found.requires or ())
+        waiting += [r.name for r in requirements if r.marker is None or r.marker.evaluate({"extra": ""})]
+
+
+@cache
+def importable() -> dict[str, Path]:
+    """Place below the guest's library folder -> what stands there; whole folders where a package is one."""
+    entries: dict[str, Path] = {"guest": GUEST}
+    for found in _closure(ROOTS):
+        for file in found.files or ():
+            top = file.parts[0]
+            if top == ".." or Path(top).is_absolute() or top.endswith(".pth"):
+                continue  # scripts, and code that would run at start
+            # Compiled files of single modules share one folder with those of every other distribution
+            name = str(file) if top == "__pycache__" else top
+            path = Path(str(found.locate_file(name)))
+            if path.exists():
+                entries[name] = path
+    return entries

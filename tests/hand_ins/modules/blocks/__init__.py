@@ -1,0 +1,2 @@
+from .convolutions import DownBlock, GELUConvBlock, RearrangePoolBlock, ResidualConvBlock, UpBlock
+from .embeddings import *

@@ -1,0 +1,64 @@
+"""Assignments, starters, pages and the OpenAPI document."""
+
+import json
+import re
+
+import pytest
+
+from reference.pack import load_pack
+
+
+def test_assignments_are_listed_with_all_that_can_be_known(api):
+    pack = load_pack("ddpm")
+    (assignment,) = api.get("/api/v1/assignments").json()
+    assert assignment == api.get("/api/v1/assignments/ddpm").json()
+    assert assignment["version"] == pack.version
+    assert [blank["id"] for blank in assignment["blanks"]] == [blank.id for blank in pack.blanks]
+    assert [recipe["name"] for recipe in assignment["recipes"]] == list(pack.recipes)
+
+
+@pytest.mark.parametrize("suffix", ["py", "ipynb"])
+def test_starters_can_be_downloaded(api, suffix):
+    response = api.get(f"/api/v1/assignments/ddpm/starter.{suffix}")
+    assert response.content == load_pack("ddpm").starter(f".{suffix}").read_bytes()
+    assert response.headers["content-disposition"] == f'attachment; filename="ddpm_starter.{suffix}"'
+
+
+def test_solutions_and_checks_cannot(api):
+    for name in ("solution.py", "starter.py/../solution.py", "checks/test_q.py", "starter.%2e%2e/solution.py"):
+        assert api.get(f"/api/v1/assignments/ddpm/{name}").status_code in (404, 422)
+    assert api.get("/static/../main.py").status_code == 404
+    assert api.get("/static/%2e%2e/main.py").status_code == 404
+
+
+def test_pages_load_only_what_is_served_here(api, store):
+    for path in ("/", f"/submissions/{store.hand_in()}"):
+        page = api.get(path)
+        assert page.headers["content-type"].startswith("text/html")
+        assert "'unsafe" not in page.headers["content-security-policy"]
+        assert not re.search(r"<script>|<style>|\son\w+=|style=", page.text)
+        addresses = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+        assert addresses
+        for address in addresses:
+            assert address.startswith("/")
+            assert api.get(address).status_code in (200, 409)  # 409: the report that is not there yet
+
+
+def test_names_of_files_are_shown_as_text(api):
+    body = api.post("/api/v1/assignments/ddpm/submissions", files={"files": ("<b>x.py", b"x = 1")}).json()
+    page = api.get(body["links"]["page"]).text
+    assert "&lt;b&gt;x.py" in page
+    assert "<b>" not in page
+
+
+def test_every_operation_documents_its_errors(api):
+    document = api.get("/api/v1/openapi.json").json()
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            errors = {status: answer for status, answer in operation["responses"].items() if status[0] == "4"}
+            if path.startswith("/api"):
+                assert {"401", "422"} <= errors.keys()
+            for answer in errors.values():
+                assert list(answer["content"]) == ["application/problem+json"]
+    assert "HTTPValidationError" not in json.dumps(document)
+    assert "example" in document["components"]["schemas"]["SubmissionStatus"]

@@ -1,0 +1,54 @@
+"""A judge for tests of the worker: it does at once what the hand-in says, and grades nothing."""
+
+import json
+import os
+import signal
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from grading.events import SampleGrid, StageFinished, StageStarted, TrainingProgress
+from worker.channel import send
+from worker.judge import Job, die_with_worker
+
+PNG = b"\x89PNG\r\n\x1a\n"
+REPORT = b'{"verdict": "passed"}'
+
+
+def run(connection: Connection, job: Job) -> None:
+    """The hand-in is JSON: {"do": ..., "mark": a file that tells what was done before}."""
+    die_with_worker(connection)
+    order = json.loads(job.content)
+    send(connection, "event", StageStarted(stage="train").model_dump(mode="json"))
+    grid = SampleGrid(run="submitted", images_seen=100, png=PNG)
+    send(connection, "event", grid.model_dump(mode="json", exclude={"png"}), [grid.png])
+    progress = TrainingProgress(
+        run="submitted", images_seen=100, images_total=200, loss=0.5, images_per_second=10.0, seconds_left=10.0
+    )
+    send(connection, "event", progress.model_dump(mode="json"))
+    match order["do"]:
+        case "hang":
+            time.sleep(3600)
+        case "hang once" if not Path(order["mark"]).exists():
+            Path(order["mark"]).touch()
+            time.sleep(3600)
+        case "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "die once" if not Path(order["mark"]).exists():
+            Path(order["mark"]).touch()
+            os._exit(0)
+        case "fault":
+            send(connection, "fault", {"message": "disk full"})
+            return
+        case "nonsense":
+            connection.send_bytes(b"\xff")
+            time.sleep(3600)
+        case "environment":
+            send(connection, "rejected", {"message": " ".join(sorted(os.environ))})
+            return
+        case "reject":
+            send(connection, "rejected", {"message": "`a.py` is empty."})
+            return
+    send(connection, "event", StageFinished(stage="train", seconds=1.0).model_dump(mode="json"))
+    data = {"pack_version": "0" * 64, "summary": {"verdict": "passed", "score": 1.0}, "artifacts": ["grid.png"]}
+    send(connection, "done", data, [REPORT, b"<!doctype html>", PNG])

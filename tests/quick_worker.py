@@ -1,0 +1,24 @@
+"""A worker as `python -m worker` runs it, but for the judge. Its settings come from the environment."""
+
+from records.blobs import BlobStore
+from records.database import Database
+from records.queue import Queue
+from records.settings import load_settings
+from worker.__main__ import drop_environment
+from worker.app import ARGUMENTS, make_app
+from worker.grader import Grader
+from worker.judges import Judges
+
+
+def main() -> None:
+    import quick_judge
+
+    settings = load_settings()
+    drop_environment()
+    queue = Queue(Database(settings.database), settings)
+    grader = Grader(settings, queue, BlobStore(settings.blob_dir), Judges(quick_judge.run, preload=()))
+    make_app(settings, grader).worker_main(list(ARGUMENTS))
+
+
+if __name__ == "__main__":
+    main()

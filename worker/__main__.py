@@ -1,0 +1,70 @@
+"""Runs a worker: `python -m worker`. For more gradings at once, run more of them.
+
+Imports stand inside: every judge imports this module again, as multiprocessing does with the main one.
+"""
+
+import os
+import sys
+import warnings
+
+# What a judge needs to find its tools and its data. All the rest, secrets among it, is for this process alone.
+KEPT_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "NOISEMARK_DATA")
+
+
+def drop_environment() -> None:
+    """Forget all variables but `KEPT_VARIABLES`, so that no process started from here inherits them."""
+    for name in set(os.environ).difference(KEPT_VARIABLES):
+        del os.environ[name]
+
+
+def configure_logs() -> None:
+    import structlog
+
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(),
+                exception_formatter=structlog.dev.plain_traceback,  # the default prints local variables: secrets
+            ),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+def main() -> int:
+    from celery.platforms import SecurityWarning
+
+    from records.blobs import BlobStore
+    from records.database import Database
+    from records.queue import Queue
+    from records.settings import ConfigurationError, load_settings
+    from worker.app import ARGUMENTS, make_app
+    from worker.grader import Grader
+    from worker.judges import Judges
+    from worker.probe import SandboxMissing, check_sandbox
+
+    try:
+        settings = load_settings()
+    except ConfigurationError as error:
+        print(error, file=sys.stderr)
+        return 2
+    drop_environment()
+    configure_logs()
+    judges = Judges()
+    try:
+        check_sandbox(judges, settings)
+    except SandboxMissing as error:
+        print(error, file=sys.stderr)
+        return 3
+    database = Database(settings.database)
+    grader = Grader(settings, Queue(database, settings), BlobStore(settings.blob_dir), judges)
+    # Run by root, Celery warns of pickled messages. Ours are JSON, and carry nothing.
+    warnings.simplefilter("ignore", SecurityWarning)
+    make_app(settings, grader).worker_main(list(ARGUMENTS))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""The judge's process: one grading, in a process of its own, without database and without the server's secrets.
+
+It is forked from a server that has imported everything (`worker.preload`), and dies with the worker that started it.
+"""
+
+import os
+import signal
+import threading
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+
+from grading.events import Event, SampleGrid
+from grading.outcomes import BadInput, InfrastructureFault
+from worker.channel import send
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """All that a judge is told."""
+
+    file_name: str
+    content: bytes
+    assignment: str
+    recipe: str
+    sandbox: str
+    device: str
+    train: bool
+    key: bytes  # for seeds, and for nothing else
+
+
+Entry = Callable[[Connection, Job], None]
+
+
+def run(connection: Connection, job: Job) -> None:
+    """Grade, and tell the worker what happens through `connection`."""
+    die_with_worker(connection)
+    try:
+        _grade(connection, job)
+    except BadInput as error:
+        send(connection, "rejected", {"message": str(error)})
+    except InfrastructureFault as error:
+        send(connection, "fault", {"message": str(error)})
+    except Exception:  # whatever else goes wrong here is ours, and is tried again
+        send(connection, "fault", {"message": traceback.format_exc()})
+
+
+def probe(connection: Connection, job: Job) -> None:
+    """Find out whether student code can be run here at all, before any student asks."""
+    from sandbox.backends import choose_backend
+    from sandbox.faults import SandboxError
+
+    die_with_worker(connection)
+    try:
+        backend = choose_backend(job.sandbox)
+    except SandboxError as error:
+        send(connection, "fault", {"message": str(error)})
+    else:
+        send(connection, "ready", {"backend": backend.name, "isolation": backend.isolation})
+
+
+def die_with_worker(connection: Connection) -> None:
+    """End this process, and what it started, when the worker is gone or closes its end."""
+    os.setsid()
+
+    def watch() -> None:
+        try:
+            connection.recv_bytes()  # the worker never says anything: this returns when it hangs up
+        except (EOFError, OSError):
+            os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _grade(connection: Connection, job: Job) -> None:
+    # Here, and not above: the worker imports this module too, and has no need of torch.
+    import torch
+
+    from grading.grade import grade
+    from grading.hand_in import read_hand_in
+    from grading.page import render
+    from reference.pack import load_pack
+    from sandbox.backends import choose_backend
+
+    def emit(event: Event) -> None:
+        if isinstance(event, SampleGrid):
+            send(connection, "event", event.model_dump(mode="json", exclude={"png"}), [event.png])
+        else:
+            send(connection, "event", event.model_dump(mode="json"))
+
+    pack = load_pack(job.assignment)
+    device = job.device if job.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    grading = grade(
+        read_hand_in(job.file_name, job.content),
+        pack,
+        pack.recipe(job.recipe),
+        backend=choose_backend(job.sandbox),
+        key=job.key,
+        train=job.train,
+        device=device,
+        emit=emit,
+    )
+    report = grading.report
+    html = render(report, grading.artifacts, pack.file.title)
+    data = {
+        "pack_version": report.provenance.pack_version,
+        "summary": {
+            "verdict": report.verdict,
+            "score": report.score,
+            "max_score": report.max_score,
+            "summary": report.summary,
+        },
+        "artifacts": list(grading.artifacts),
+    }
+    blobs = [report.model_dump_json().encode(), html.encode(), *grading.artifacts.values()]
+    send(connection, "done", data, blobs)

