@@ -121,6 +121,8 @@ class Client:
                 for event in self._stream(submission, last_id):
                     failures = 0
                     last_id = event.id or last_id
+                    if not event.data:
+                        continue  # a keep-alive; the standard does not dispatch these, httpx-sse does
                     data = _event_data(event)
                     yield StreamEvent(type=event.event, data=data)
                     if event.event in FINAL_STATES:

@@ -13,6 +13,7 @@ from cli.progress import display
 from cli.state import own_key
 from cli.summary import print_report
 from reference.pack import load_pack
+from sandbox.faults import SandboxUnavailable
 
 
 class Sandbox(StrEnum):
@@ -54,7 +55,10 @@ def grade(
     from sandbox.backends import choose_backend
 
     hand_in = read_hand_in_files(files)
-    backend = choose_backend(sandbox)
+    try:
+        backend = choose_backend(sandbox)
+    except SandboxUnavailable as error:
+        raise Unavailable(f"{error}. For your own work on your own computer: --sandbox none.") from error
     if not backend.sandboxed:
         warn("No sandbox: the code of this hand-in runs with all your rights. Do this with your own work only.")
 

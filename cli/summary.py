@@ -43,7 +43,9 @@ def _blanks(blanks: list[BlankReport], console: Console) -> Table:
 def _remark(blank: BlankReport, *, one_line: bool) -> str:
     if blank.status is Outcome.PASSED:
         return ""
-    place = f" ({blank.file}, line {blank.line})" if blank.file and blank.line else ""
+    # Many messages name the very line, and then the place of the definition says less
+    told = blank.file is None or blank.line is None or blank.file in blank.message
+    place = "" if told else f" ({blank.file}, line {blank.line})"
     remark = neutralise(blank.message + place)
     return " ".join(remark.split()) if one_line else remark
 

@@ -12,17 +12,16 @@ fixture `givens`: the values of the assignment's names for this check, by canoni
 import inspect
 import os
 import random
-import time
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal, cast
 
 import pytest
 import torch
 
-from grading.checking import CheckFailed
 from grading.events import BlankFinished, CheckFinished, Emit, Event
 from grading.harvest import Harvest, closure
 from grading.outcomes import InfrastructureFault, Outcome
@@ -30,16 +29,12 @@ from grading.reference import Reference
 from grading.report import BlankReport, CheckReport
 from grading.seeds import Seeds
 from grading.student import LoadFault, Student
+from grading.verdict import Check
 from reference.pack import Blank, Pack
 from sandbox.faults import Ending, GuestFault
 from sandbox.guest_client import Guest
-from sandbox.limits import Deadline
 
-# The slowest check of the solution takes 0.1 s of processor time; fifty times that leaves room for slow but right code
-# on a slow machine. Three times as long on the clock, since other gradings may share the cores.
-DEADLINE = Deadline(cpu_seconds=5.0, wall_seconds=15.0)
-
-# No configuration, no plugins but ours, nothing written, nothing printed, no modules rewritten: a start in milliseconds.
+# No configuration, no plugins but ours, nothing written or printed, no modules rewritten: a start in milliseconds.
 _UNUSED = (
     *("cacheprovider", "debugging", "doctest", "faulthandler", "junitxml", "logging", "pastebin", "setuponly"),
     *("setupplan", "stepwise", "subtests", "terminal", "threadexception", "tmpdir", "unraisableexception", "warnings"),
@@ -52,16 +47,6 @@ _OPTIONS = (
     "--disable-plugin-autoload",
     *(option for plugin in _UNUSED for option in ("-p", f"no:{plugin}")),
 )
-
-_OUTCOMES = {
-    Ending.RAISED: Outcome.CRASHED,
-    Ending.CRASHED: Outcome.CRASHED,
-    Ending.PROTOCOL: Outcome.CRASHED,
-    Ending.BAD_VALUE: Outcome.FAILED,
-    Ending.TIMED_OUT: Outcome.TIMED_OUT,
-    Ending.OUT_OF_MEMORY: Outcome.OUT_OF_MEMORY,
-    Ending.OUTPUT_LIMIT: Outcome.OUTPUT_LIMIT,
-}
 
 # What became of a blank that the harvest did not find in working order
 _NOT_FOUND = {
@@ -88,7 +73,7 @@ def run_checks(
     for blank in pack.blanks:
         if harvest.answers[blank.id].status != "found":
             run.finish_blank(blank)
-    with _environment():
+    with _environment(), _forgetting_modules(pack.checks):
         code = pytest.main([*_OPTIONS, f"--rootdir={pack.root}", str(pack.checks)], plugins=[run])
     if run.fault is not None:
         if isinstance(run.fault, Exception) and not run.fault_is_the_listeners:
@@ -97,39 +82,6 @@ def run_checks(
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED):
         raise InfrastructureFault(f"The checks of the pack {pack.id!r} did not run (pytest: {code!r}).")
     return [run.reports[blank.id] for blank in pack.blanks]
-
-
-@dataclass
-class _Check:
-    """A collected check and what became of it."""
-
-    item: pytest.Function
-    blank: Blank
-    position: int  # in the pack
-    error: BaseException | None = None
-    skipped: str | None = None  # why
-    output: str = ""
-    began: float = field(default_factory=time.monotonic)
-
-    @property
-    def name(self) -> str:
-        return self.item.name.removeprefix("test_")
-
-    @property
-    def title(self) -> str:
-        lines = (inspect.getdoc(self.item.function) or "").splitlines()
-        return lines[0].rstrip(".") if lines else self.name.replace("_", " ")
-
-    @property
-    def hidden(self) -> bool:
-        return self.item.get_closest_marker("hidden") is not None
-
-    @property
-    def deadline(self) -> Deadline:
-        marker = self.item.get_closest_marker("deadline")
-        if marker is None:
-            return DEADLINE
-        return Deadline(cpu_seconds=marker.kwargs["cpu"], wall_seconds=marker.kwargs["wall"])
 
 
 class _Run:
@@ -147,7 +99,7 @@ class _Run:
         self._guest = guest
         self._seeds = seeds
         self._emit = emit
-        self._checks: dict[str, _Check] = {}  # by node id
+        self._checks: dict[str, Check] = {}  # by node id
         self._unfinished: dict[str, int] = {}  # blank -> checks to come
         self._results: dict[str, list[tuple[int, CheckReport]]] = {}
         self._stopped: dict[str, str] = {}  # blank -> why its other checks are skipped
@@ -173,7 +125,7 @@ class _Run:
             assert marker is not None, f"{item.nodeid} does not say which blank it checks"
             blank = self._pack.blank(marker.args[0])
             by_blank[blank.id].append(item)
-            self._checks[item.nodeid] = _Check(item=item, blank=blank, position=position)
+            self._checks[item.nodeid] = Check(item=item, blank=blank, position=position)
         unchecked = [name for name, of_blank in by_blank.items() if not of_blank]
         assert not unchecked, f"no check for {', '.join(unchecked)}"
         shuffled = random.Random(self._seeds.seed("check/order"))  # noqa: S311  (an order, not a secret)
@@ -186,7 +138,7 @@ class _Run:
 
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         check = self._checks[item.nodeid]
-        check.began = time.monotonic()
+        check.begin()
         if check.blank.id in self._stopped:
             pytest.skip(self._stopped[check.blank.id])
 
@@ -203,22 +155,32 @@ class _Run:
         check = self._checks[pyfuncitem.nodeid]
         try:
             pyfuncitem.obj(**arguments)
-        except (AssertionError, GuestFault, LoadFault) as error:
-            if not self._may_use_own_definitions(check, error):
+        except (AssertionError, GuestFault, LoadFault) as first:
+            if not self._may_use_own_definitions(check, first):
                 raise
             for generator, state in generators.items():
                 generator.set_state(state)
-            arguments["student"].use_own_definitions()
-            pyfuncitem.obj(**arguments)
+            cast(Student, arguments["student"]).use_own_definitions()
+            try:
+                pyfuncitem.obj(**arguments)
+            except (AssertionError, GuestFault, LoadFault) as second:
+                # What was judged is said in the first place; what merely did not run may be due to the stand-ins
+                raise (first if isinstance(first, AssertionError) else second) from None
         return True
 
-    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> pytest.TestReport:
+        """Keep what happened, and give pytest a report without a traceback, which would print every tensor in it."""
         check = self._checks[item.nodeid]
+        outcome: Literal["passed", "failed", "skipped"] = "passed"
         if call.excinfo is not None:
+            outcome = "failed"
             if isinstance(call.excinfo.value, pytest.skip.Exception):
-                check.skipped = str(call.excinfo.value)
+                outcome, check.skipped = "skipped", str(call.excinfo.value)
             else:
                 check.error = check.error or call.excinfo.value
+        assert call.when != "collect"
+        return pytest.TestReport(item.nodeid, item.location, {}, outcome, None, call.when)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
@@ -292,21 +254,19 @@ class _Run:
         )
         self._tell(BlankFinished(blank=blank.id, outcome=status, points=points, max_points=blank.points))
 
-    def _finish_check(self, check: _Check, session: pytest.Session) -> None:
+    def _finish_check(self, check: Check, session: pytest.Session) -> None:
         if check.error is not None and not isinstance(check.error, AssertionError | GuestFault | LoadFault):
             self.fault = self.fault or check.error
             session.shouldfail = "a check failed to run"
             return
-        report = _report(check)
+        report = check.report()
         blank = check.blank
         if isinstance(check.error, LoadFault):
             self._stopped[blank.id] = "Your definition did not load, so this was not tried."
         elif report.outcome is Outcome.TIMED_OUT:
             self._stopped[blank.id] = "Another check of this blank ran out of time, so this was not tried."
         self._results[blank.id].append((check.position, report))
-        self._tell(
-            CheckFinished(blank=blank.id, check=check.name, outcome=report.outcome, message=report.message)
-        )
+        self._tell(CheckFinished(blank=blank.id, check=check.name, outcome=report.outcome, message=report.message))
         self._unfinished[blank.id] -= 1
         if not self._unfinished[blank.id]:
             self.finish_blank(blank)
@@ -318,50 +278,13 @@ class _Run:
             self.fault, self.fault_is_the_listeners = error, True
             raise
 
-    def _may_use_own_definitions(self, check: _Check, error: BaseException) -> bool:
+    def _may_use_own_definitions(self, check: Check, error: BaseException) -> bool:
         fault = error.fault if isinstance(error, LoadFault) else error
         if isinstance(fault, GuestFault) and fault.ending in (Ending.TIMED_OUT, Ending.OUTPUT_LIMIT):
             return False
         others = closure(self._harvest, [check.blank.id]) - {check.blank.id}
         passed = {name for name, report in self.reports.items() if report.status is Outcome.PASSED}
         return bool(others) and others <= passed
-
-
-def _report(check: _Check) -> CheckReport:
-    outcome, message, expected, found = Outcome.PASSED, "", None, None
-    error = check.error
-    if check.skipped is not None:
-        outcome, message = Outcome.SKIPPED, check.skipped
-    elif isinstance(error, CheckFailed):
-        outcome, message, expected, found = Outcome.FAILED, error.message, error.expected, error.found
-    elif isinstance(error, AssertionError):
-        outcome, message = Outcome.FAILED, str(error) or f"Does not hold: {check.title}."
-    elif isinstance(error, LoadFault):
-        outcome, message = _OUTCOMES[error.fault.ending], _describe(error.fault, check, "The definition of")
-    elif isinstance(error, GuestFault):
-        outcome, message = _OUTCOMES[error.ending], _describe(error, check, "Your")
-    return CheckReport(
-        name=check.name,
-        title=check.title,
-        outcome=outcome,
-        message=message,
-        expected=expected,
-        found=found,
-        output=None if check.hidden else check.output or None,
-        seconds=time.monotonic() - check.began,
-    )
-
-
-def _describe(fault: GuestFault, check: _Check, subject: str) -> str:
-    """What the guest did, in words. On hidden checks nothing that student code chose to say is passed on."""
-    subject = f"{subject} `{check.blank.id}`"
-    if fault.exception is None:
-        return f"{subject} {'did not finish properly' if check.hidden else fault.message}."
-    if check.hidden:
-        return f"{subject} raised {fault.exception}."
-    place = f" ({fault.file}, line {fault.line})" if fault.file and fault.line else ""
-    text = f": {fault.message}" if fault.message else ""
-    return f"{subject} raised {fault.exception}{text}{place}"
 
 
 def _dependencies_first(harvest: Harvest, shuffled: random.Random) -> list[str]:
@@ -383,13 +306,33 @@ def _dependencies_first(harvest: Harvest, shuffled: random.Random) -> list[str]:
 
 
 @contextmanager
+def _forgetting_modules(folder: Path) -> Iterator[None]:
+    """Forget what pytest imports: another pack, or this one changed, may have checks of the same names."""
+    before = set(sys.modules)
+    try:
+        yield
+    finally:
+        added = {name: getattr(module, "__file__", None) for name, module in sys.modules.items() if name not in before}
+        checks = {name for name, file in added.items() if file is not None and Path(file).is_relative_to(folder)}
+        parents = {name for name in added if any(check.startswith(f"{name}.") for check in checks)}
+        for name in checks | parents:
+            del sys.modules[name]
+
+
+@contextmanager
 def _environment() -> Iterator[None]:
-    """Keep pytest from options in the environment, and the environment from pytest's marks."""
+    """Keep pytest from options in the environment, and the environment from pytest's marks.
+
+    One thread: tensors are small here, and threads that wait for each other on busy cores cost five times the time.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     names = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_CURRENT_TEST", "PYTEST_VERSION")
     before = {name: os.environ.pop(name) for name in names if name in os.environ}
     try:
         yield
     finally:
+        torch.set_num_threads(threads)
         for name in names:
             os.environ.pop(name, None)
         os.environ.update(before)

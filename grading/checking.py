@@ -113,13 +113,16 @@ def assert_close(
     )
 
 
-def is_close(found: Tensor, expected: Tensor, tolerance: float = TOLERANCE) -> bool:
-    """Whether the tensors agree in shape and, to a tolerance relative to the largest expected value, in values."""
+def is_close(found: Tensor, expected: Tensor, tolerance: float = TOLERANCE, *, least_scale: float = 1e-6) -> bool:
+    """Whether the tensors agree in shape and, to a tolerance relative to the largest expected value, in values.
+
+    Where all expected values are smaller than `least_scale`, the tolerance is relative to that.
+    """
     if found.shape != expected.shape:
         return False
     if not expected.numel():
         return True
-    return bool((found.double() - expected.double()).abs().max() <= tolerance * _scale(expected))
+    return bool((found.double() - expected.double()).abs().max() <= tolerance * max(_scale(expected), least_scale))
 
 
 def assert_pair(found: object, what: str) -> tuple[Any, Any]:
@@ -184,13 +187,13 @@ def assert_standard_normal(found: Tensor, what: str) -> None:
 def assert_unrelated(first: Tensor, second: Tensor, message: str) -> None:
     """Two draws of noise are independent of each other.
 
-    For independent normal vectors of n entries the cosine r between them satisfies
-    P(|r| >= s) <= 2 (1 - s^2)^((n - 1) / 2) (the share of a sphere in two caps), solved here for s.
+    Independent normal vectors of n entries, each less its mean, lie in n - 1 dimensions, and the cosine r between them
+    satisfies P(|r| >= s) <= 2 (1 - s^2)^((n - 2) / 2) (the share of a sphere in two caps), solved here for s.
     """
     n = first.numel()
-    bound = math.sqrt(1 - (FALSE_ALARM / 2) ** (2 / (n - 1)))
-    cosine = torch.nn.functional.cosine_similarity(first.double().flatten(), second.double().flatten(), dim=0)
-    require(abs(float(cosine)) <= bound, message)
+    bound = math.sqrt(1 - (FALSE_ALARM / 2) ** (2 / (n - 2)))
+    a, b = (values.double().flatten() - values.double().mean() for values in (first, second))
+    require(abs(float(torch.nn.functional.cosine_similarity(a, b, dim=0))) <= bound, message)
 
 
 def share_is_plausible(hits: int, draws: int, probability: float) -> bool:

@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
-# Methods that change their object and do not say so by a trailing underscore, as torch's in-place methods do.
+# Methods that change their object and do not say so by a trailing underscore, as torch's in-place methods do. A
+# call counts only where its result is thrown away: `x.add(1)` on a tensor changes nothing.
 _MUTATORS = frozenset(
     {"append", "extend", "insert", "add", "update", "setdefault", "pop", "popitem", "remove", "discard", "clear"}
     | {"sort", "reverse", "fill", "put", "itemset", "register_buffer", "register_parameter", "add_module"}
@@ -93,6 +94,7 @@ class _Reader:
         self.assigned: set[str] = set()  # module names surely bound by now
         self.scopes: list[_Scope] = []  # innermost last; empty: the module's own
         self.lazy_annotations = lazy_annotations
+        self.discarded: ast.expr | None = None  # the call whose result the current statement throws away
 
     # -- names
 
@@ -200,6 +202,10 @@ class _Reader:
         elif not isinstance(node.target, ast.Name):
             self.visit(node.target)
 
+    def visit_Expr(self, node: ast.Expr) -> None:  # noqa: N802
+        self.discarded = node.value
+        self.visit(node.value)
+
     def visit_NamedExpr(self, node: ast.NamedExpr) -> None:  # noqa: N802
         self.visit(node.value)
         self.visit(node.target)
@@ -213,7 +219,7 @@ class _Reader:
             in_place = function.attr.endswith("_") and not function.attr.endswith("__")
             if in_place and (dotted(function.value) or "").endswith("init") and node.args:
                 self.mutate(node.args[0])  # nn.init.zeros_(x)
-            elif in_place or function.attr in _MUTATORS:
+            elif in_place or (function.attr in _MUTATORS and node is self.discarded):
                 self.mutate(function.value)
         elif isinstance(function, ast.Name):
             if function.id in ("setattr", "delattr") and node.args:

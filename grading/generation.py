@@ -14,7 +14,7 @@ from grading.grid import draw_grid
 from grading.intervals import is_decided, sequential, wilson
 from grading.outcomes import Outcome
 from grading.own_loop import run_own_loop
-from grading.pipeline import Network, Pipeline, PipelineFault
+from grading.pipeline import Network, Pipeline, PipelineFault, describe
 from grading.report import ClassReport, GenerationRun, OwnLoopReport, SweepPoint
 from grading.sampling import ddim, start_noise
 from grading.seeds import Seeds
@@ -77,9 +77,8 @@ def generate(
             own_loop = judge.own_loop(guest, guidance_weight, seeds.seed(f"{purpose}/own_loop"), artifacts)
             run = run.model_copy(update={"own_loop": own_loop})
         except PipelineFault as fault:
-            # What was counted before stays in the report, but only a complete count passes
-            passed = run.passed and run.accuracy is not None
-            run = run.model_copy(update={"status": fault.outcome, "message": fault.message, "passed": passed})
+            # A count that was completed before stays what it is
+            run = run.model_copy(update={"status": fault.outcome, "message": fault.message})
     return run, artifacts
 
 
@@ -93,7 +92,7 @@ def _guidance_weight(pipeline: Pipeline, guest: Guest) -> tuple[float, str]:
             session.load(pipeline.guidance)
             found = session.get("w")
     except GuestFault as fault:
-        return default, f"Your guidance weight w cannot be used, it {fault.message}; {default:g} is used."
+        return default, f"Your guidance weight w cannot be used: {describe(fault)} {default:g} is used instead."
     if isinstance(found, Tensor) and found.numel() != 1:
         return default, f"Your guidance weight w holds {found.numel()} numbers; {default:g} is used."
     weight = float(found)

@@ -1,7 +1,7 @@
 """One grading, from a hand-in to a report: inspect, check, train, generate, score.
 
-This module starts without torch. The guest is started first, and what needs torch is imported while the guest imports it
-too: each takes seconds, and a student waits for the longer one instead of for both.
+This module starts without torch. The guest is started first, and what needs torch is imported while the guest imports
+it too: each takes seconds, and a student waits for the longer one instead of for both.
 """
 
 import os
@@ -66,7 +66,7 @@ def grade(
         emit: called with each event, from this thread.
 
     Raises:
-        InfrastructureFault: something of ours failed, or a data set is missing. Nothing that the student did leads there.
+        InfrastructureFault: something of ours failed, or a data set is missing. Nothing that a student does leads there.
     """
     try:
         return _grade(hand_in, pack, recipe, backend, key, train, device, emit)
@@ -94,7 +94,8 @@ def _grade(
         with clock.stage("check"):
             blanks = run_checks(answers, pack, reference, guest, seeds, emit)
 
-    training, generation, artifacts = None, None, {}
+    training, generation = None, None
+    artifacts: dict[str, bytes] = {}
     if equipment is not None:
         training, generation, artifacts = run_pipelines(
             answers,

@@ -8,7 +8,7 @@ import ast
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -155,16 +155,8 @@ class _Harvester:
         )
 
     def _direct(self, name: str) -> list[Statement]:
-        """The same without loop variables and the like, and without what plotting made."""
-        return [
-            statement
-            for statement in self._bindings(name)
-            if name not in statement.usage.targets
-            and not (
-                isinstance(statement.node, ast.Assign)
-                and any(self.modules.comes_from_stub(statement.module, read) for read in statement.usage.reads_now)
-            )
-        ]
+        """The same without loop variables and what plotting made."""
+        return [statement for statement in self._bindings(name) if not self.modules.is_incidental(statement, name)]
 
     def _given_names(self) -> dict[str, str]:
         """Canonical name of a given, by every name that stands for one here.
@@ -311,14 +303,15 @@ class _Harvester:
             statements = [item for item in statements if item.order <= before.order] or statements
         own = self.slicer.chain(place.symbol, statements, None)
         # `alphas = alphas.to(device)` needs the definition before it: that is the answer too
+        every = set(own)
         earlier = own[0]
         while place.symbol[1] in earlier.usage.reads_now:
             previous = self.slicer.definition(place.symbol, earlier)
             if not previous or previous[0].order >= earlier.order:
                 break
-            own = sorted({*previous, *own}, key=lambda item: item.order)
+            every.update(previous)
             earlier = previous[0]
-        return own
+        return sorted(every, key=lambda item: item.order)
 
     def _in_force_at(self, blank: Blank) -> Statement | None:
         """The last statement at top level that runs the function at which this blank's value counts."""
@@ -359,19 +352,47 @@ class _Harvester:
         return next((piece.fault for piece in self.modules.broken if name in piece.names), None)
 
     def _hint(self, blank: Blank) -> str:
-        for statement in self.modules.statements:
-            for name in blank.names:
+        for name in blank.names:
+            for statement in self._bindings(name):
                 if name in statement.usage.targets:
                     where = f"{statement.file}, line {statement.line_of(statement.node.lineno)}"
                     return f" `{name}` is only a loop's variable ({where}): give it its value in a line of its own."
-                inner = _defined_inside(statement.node, name, blank.kind)
-                if inner is not None:
-                    container, line = inner
-                    where = f"{statement.file}, line {statement.line_of(line)}"
-                    return f" There is one inside `{container}` ({where}): define it at the left margin."
+            if name in self._inner and (blank.kind in ("tensor", "number") or self._inner[name].is_definition):
+                inner = self._inner[name]
+                return f" There is one inside `{inner.container}` ({inner.place}): define it at the left margin."
         bound = {name for statement in self.modules.statements for name in statement.usage.binds}
         close = difflib.get_close_matches(blank.id, bound - set(self.slicer.blanks), n=1, cutoff=_LIKE_A_NAME)
         return f" Is it called `{close[0]}`? Then rename it." if close else ""
+
+    @cached_property
+    def _inner(self) -> dict[str, "_Inner"]:
+        """What is defined or assigned inside of functions and classes, by name."""
+        found: dict[str, _Inner] = {}
+        for statement in self.modules.statements:
+            outer = statement.node
+            if not isinstance(outer, ast.FunctionDef | ast.ClassDef):
+                continue
+            for node in ast.walk(outer):
+                if isinstance(node, ast.FunctionDef | ast.ClassDef) and node is not outer:
+                    names, is_definition = [node.name], True
+                elif isinstance(node, ast.Assign):
+                    names = [target.id for target in node.targets if isinstance(target, ast.Name)]
+                    is_definition = False
+                else:
+                    continue
+                place = f"{statement.file}, line {statement.line_of(node.lineno)}"
+                for name in names:
+                    found.setdefault(name, _Inner(container=outer.name, place=place, is_definition=is_definition))
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Inner:
+    """Something that is defined where nobody else can use it."""
+
+    container: str  # name of the function or class
+    place: str  # file and line, in words
+    is_definition: bool  # of a function or class, not an assignment
 
 
 def _class_name(statement: Statement) -> str | None:
@@ -389,22 +410,6 @@ def _advice(missing: Undefined) -> str:
     if missing.name in _IMPORTS:
         return f"{where} but never imported: add `{_IMPORTS[missing.name]}`."
     return f"{where} but never defined or imported."
-
-
-def _defined_inside(node: ast.stmt, name: str, kind: str) -> tuple[str, int] | None:
-    """The function or class inside of which a name is defined, and the line there."""
-    if not isinstance(node, ast.FunctionDef | ast.ClassDef):
-        return None
-    for child in ast.walk(node):
-        if child is node:
-            continue
-        if isinstance(child, ast.FunctionDef | ast.ClassDef) and child.name == name:
-            return node.name, child.lineno
-        if kind in ("tensor", "number") and isinstance(child, ast.Assign):
-            for target in child.targets:
-                if isinstance(target, ast.Name) and target.id == name:
-                    return node.name, child.lineno
-    return None
 
 
 @cache

@@ -1,5 +1,6 @@
 """Shares of correct images: Wilson intervals for reports, and the sequential interval that ends generation early."""
 
+from scipy.special import betaincinv
 from scipy.stats import binomtest
 
 from grading.report import Interval
@@ -30,11 +31,11 @@ def sequential(correct: int, images: int) -> Interval:
     """
     if images == 0:
         return Interval(estimate=0.0, low=0.0, high=1.0, confidence=SEQUENTIAL_CONFIDENCE)
-    at_each_look = 1 - (1 - SEQUENTIAL_CONFIDENCE) / len(LOOKS)
-    found = binomtest(correct, images).proportion_ci(at_each_look, method="exact")
-    return Interval(
-        estimate=correct / images, low=float(found.low), high=float(found.high), confidence=SEQUENTIAL_CONFIDENCE
-    )
+    tail = (1 - SEQUENTIAL_CONFIDENCE) / len(LOOKS) / 2
+    wrong = images - correct
+    low = float(betaincinv(correct, wrong + 1, tail)) if correct else 0.0
+    high = float(betaincinv(correct + 1, wrong, 1 - tail)) if wrong else 1.0
+    return Interval(estimate=correct / images, low=low, high=high, confidence=SEQUENTIAL_CONFIDENCE)
 
 
 def is_decided(correct: int, images: int, pass_mark: float) -> bool:

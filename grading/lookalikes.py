@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-# No two blocks of the reference are more alike than 0.6, and right answers in other words reach 0.5 and more with
-# their own (a test holds both). Below that, a class stays what its name says.
+# A class is taken for a block only from here on. No two blocks of the reference are more alike than 0.6, and most right
+# answers in other words reach 0.6 with their own; of the sample hand-ins none is taken for another (a test holds it).
 MIN_SIMILARITY = 0.5
 MIN_MARGIN = 0.1  # ahead of the second best block
 

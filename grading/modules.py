@@ -29,6 +29,8 @@ _RUN_METHODS = frozenset(
     {"backward", "step", "zero_grad", "show", "imshow", "plot", "subplot", "subplots", "savefig", "figure"}
 )
 
+_LAZY = "from __future__ import annotations"
+
 Compound = ast.For | ast.AsyncFor | ast.While | ast.If | ast.With | ast.AsyncWith | ast.Try | ast.TryStar | ast.Match
 Symbol = tuple[int, str]  # index of the module, name in it
 
@@ -45,6 +47,7 @@ class Statement:
     line: int  # of `source`'s first line under `file`
     source: str
     usage: Usage
+    lazy_annotations: bool = False  # `from __future__ import annotations` is in force
     is_run: bool = False  # trains, samples or draws: never part of a slice
     changed_names: dict[str, str] = field(default_factory=dict)  # of this statement alone, by old name
 
@@ -98,7 +101,7 @@ class Modules:
                     _blank_out(found_inside, lines)
                 tree = parse("\n".join(lines))
             for node in nodes + tree.body:
-                lazy = lazy or (isinstance(node, ast.ImportFrom) and node.module == "__future__")
+                lazy = lazy or (isinstance(node, ast.ImportFrom) and ast.unparse(node) == _LAZY)
                 for part in _parts(node, entry_points):
                     found = usage(part, lazy_annotations=lazy)
                     line, source = _text(part, lines)
@@ -111,6 +114,7 @@ class Modules:
                         line=piece.line + line - 1,
                         source=source,
                         usage=found,
+                        lazy_annotations=lazy and not isinstance(part, ast.Import | ast.ImportFrom),
                         is_run=isinstance(part, Compound) and _is_run(found, entry_points),
                     )
 
@@ -252,6 +256,13 @@ class Modules:
         """Whether a name is imported from a module that guests replace by an inert object."""
         return any(_imported_from(statement.node) in self._stubs for statement in self.bindings.get((module, name), []))
 
+    def is_incidental(self, statement: Statement, name: str) -> bool:
+        """Whether a statement binds a name as a loop's variable and the like, or to what plotting made."""
+        return name in statement.usage.targets or (
+            isinstance(statement.node, ast.Assign)
+            and any(self.comes_from_stub(statement.module, read) for read in statement.usage.reads_now)
+        )
+
     # -- one namespace for all
 
     def keep_apart(self, fixed: Container[str]) -> None:
@@ -290,6 +301,8 @@ class Modules:
         source = (
             rename(statement.source, names, concealed, dotted) if names or concealed or dotted else statement.source
         )
+        if statement.lazy_annotations and statement.line > 1:  # each chunk is compiled by itself
+            return Chunk(file=statement.file, line=statement.line - 1, source=f"{_LAZY}\n{source}")
         return Chunk(file=statement.file, line=statement.line, source=source)
 
 

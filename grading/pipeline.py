@@ -19,6 +19,7 @@ from sandbox.guest_client import Session
 from sandbox.program import Chunk, Program
 
 HARNESS_FILE = "harness.py"  # what tracebacks show for our part; a neutral name, since the guest can see it
+HARNESS_ERROR = "NoisemarkError"  # by which it says that something of the student's cannot be worked with
 IMAGE_CHANNELS = 1  # digits are grey
 
 # What each step needs of the student's answers; the rest follows from what these refer to
@@ -53,7 +54,7 @@ class Pipeline:
 
     run: Run
     recipe: Recipe
-    device: str  # "cpu" or "cuda", in the guest
+    device: str  # "cpu" or "cuda": where the guest has the network
     repaired: tuple[str, ...]  # ids of the blanks that stand-ins take the place of
     missing: tuple[str, ...]  # ids of blanks that training needs, and that are neither there nor repaired
     training: Program
@@ -74,12 +75,14 @@ def build_pipeline(
         needed = closure(harvest, set(roots) - replaced) | set(roots)
         return {blank for blank in needed - replaced if harvest.answers[blank].status != "found"}
 
-    def program(roots: tuple[str, ...], extra: tuple[Chunk, ...] = ()) -> Program:
-        made = program_for_pipeline(harvest, roots, replaced, reference, values, extra)
+    def program(roots: tuple[str, ...]) -> Program:
+        made = program_for_pipeline(harvest, roots, replaced, reference, values, (harness,))
         return _on_device(made, device)
 
     def optional(roots: tuple[str, ...]) -> Program | None:
-        return None if set(roots) & replaced or unusable(roots) else program(roots)
+        if set(roots) & replaced or unusable(roots):
+            return None
+        return program_for_pipeline(harvest, roots, replaced, reference, values)
 
     missing = unusable(TRAINING_ROOTS)
     return Pipeline(
@@ -88,8 +91,8 @@ def build_pipeline(
         device=device,
         repaired=tuple(blank.id for blank in reference.pack.blanks if blank.id in replaced),
         missing=tuple(blank.id for blank in reference.pack.blanks if blank.id in missing),
-        training=program(TRAINING_ROOTS, (harness,)),
-        generation=program(GENERATION_ROOTS, (harness,)),
+        training=program(TRAINING_ROOTS),
+        generation=program(GENERATION_ROOTS),
         own_loop=optional(OWN_LOOP_ROOTS),
         guidance=optional(GUIDANCE_ROOTS),
         default_guidance_weight=float(reference.namespace(**values).w),
@@ -194,15 +197,17 @@ def _ask(verb: Any, *args: Any) -> Any:
     try:
         return verb(*args)
     except GuestFault as fault:
-        raise PipelineFault(OUTCOMES[fault.ending], describe(fault)) from fault
+        outcome = Outcome.FAILED if fault.exception == HARNESS_ERROR else OUTCOMES[fault.ending]
+        raise PipelineFault(outcome, describe(fault)) from fault
 
 
 def describe(fault: GuestFault) -> str:
     """What a guest did, in words for the student."""
-    if fault.exception == "NoisemarkError":  # the harness's own words
-        return f"{fault.message.removeprefix('NoisemarkError: ')}."
+    if fault.exception == HARNESS_ERROR:  # its own words
+        return f"{fault.message}."
+    what = f"raised {fault.exception}: {fault.message}" if fault.ending is Ending.RAISED else fault.message
     place = f" (line {fault.line} of {fault.file})" if fault.file not in (None, HARNESS_FILE) and fault.line else ""
-    return f"The pipeline {fault.message}{place}."
+    return f"Your code {what}{place}."
 
 
 def _on_device(program: Program, device: str) -> Program:

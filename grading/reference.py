@@ -1,7 +1,7 @@
 """The reference solution: what the judge compares with, and what stands in for blanks that are not being checked.
 
-`Reference` runs the definitions of a pack's `solution.py` in the judge, which trusts them. The two functions below it put
-together what a guest is told to load: the student's answer with stand-ins for the rest, or the student's whole pipeline.
+`Reference` runs the definitions of a pack's `solution.py` in the judge, which trusts them. The two functions below it
+put together what a guest is told to load: one answer with stand-ins for the rest, or the student's whole pipeline.
 """
 
 import ast
@@ -111,8 +111,8 @@ def program_for_pipeline(
 ) -> Program:
     """The student's answers for `roots` and all that they need, but for `replaced`, which become stand-ins.
 
-    `extra_chunks` are code of ours that runs after the student's, in the same namespace, and finds every blank under its
-    canonical name.
+    `extra_chunks` are code of ours that runs after the student's, in the same namespace, and finds every blank under
+    its canonical name.
     """
     needed = closure(harvest, roots)
     own = [blank.id for blank in reference.pack.blanks if blank.id in needed - replaced]

@@ -54,8 +54,8 @@ def run_pipelines(
 ) -> tuple[Training, Generation, dict[str, bytes]]:
     """Train and generate with the pipeline as submitted, and where it does not pass, with a repaired one.
 
-    The repaired run takes place where the pack asks for it and blanks that the training needs have not passed; these are
-    replaced by stand-ins. Returns both reports, and pictures by name. Raises `SandboxError`.
+    The repaired run takes place where the pack asks for it and blanks that the training needs have not passed; these
+    are replaced by stand-ins. Returns both reports, and pictures by name. Raises `SandboxError`.
     """
     policy = reference.pack.file.accuracy
     artifacts: dict[str, bytes] = {}

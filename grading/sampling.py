@@ -15,6 +15,10 @@ from reference.pack import Recipe
 # Of the T of training. More gain nothing that the classifier sees (docs/recipes.md), fewer lose accuracy.
 DDIM_STEPS = 20
 
+# An absurd guidance weight would overflow and have an honest network return NaN. Images lie in [-1, 1], and noise
+# hardly ever reaches 6: what is cut here shows no digit any more.
+LARGEST = 100.0
+
 Predict = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # x, t, context, mask -> noise
 
 
@@ -51,7 +55,8 @@ def ddim(
         then = signal[times[index + 1]] if index + 1 < steps else torch.ones(())
         x_0 = (x_t - (1 - now).sqrt() * e_t) / now.sqrt()
         x_t = then.sqrt() * x_0 + (1 - then).sqrt() * e_t
-    return torch.nan_to_num(x_t)  # an absurd guidance weight overflows; such images are then read as no digit of use
+        x_t = x_t.nan_to_num().clamp(-LARGEST, LARGEST)
+    return x_t
 
 
 def guided_noise(predict: Predict, x_t: Tensor, t: int, context: Tensor, guidance_weight: float) -> Tensor:

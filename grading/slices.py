@@ -60,6 +60,7 @@ class Slicer:
         for statement in modules.statements:
             if not statement.is_run:
                 self._note_changes(statement)
+        self._usable: dict[Symbol, list[Statement]] = {}
         self._known: dict[tuple[Symbol, int | None], list[Statement]] = {}
 
     def _note_changes(self, statement: Statement) -> None:
@@ -94,16 +95,12 @@ class Slicer:
     # -- definitions
 
     def usable(self, symbol: Symbol) -> list[Statement]:
-        """The statements that bind a name, the good ones if there are any: not as a loop's variable, not a plot's."""
-        statements = self._bindings.get(symbol, [])
-        return [item for item in statements if not self._is_incidental(item, symbol[1])] or statements
-
-    def _is_incidental(self, statement: Statement, name: str) -> bool:
-        if name in statement.usage.targets:
-            return True
-        return isinstance(statement.node, ast.Assign) and any(
-            self.modules.comes_from_stub(statement.module, read) for read in statement.usage.reads_now
-        )
+        """The statements that bind a name; those that are incidental only if there are no others."""
+        if symbol not in self._usable:
+            statements = self._bindings.get(symbol, [])
+            direct = [item for item in statements if not self.modules.is_incidental(item, symbol[1])]
+            self._usable[symbol] = direct or statements
+        return self._usable[symbol]
 
     def definition(self, symbol: Symbol, before: Statement | None) -> list[Statement]:
         """What gives a name the value that a statement meets (`before`), or that it has in the end (None)."""

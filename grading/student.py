@@ -19,9 +19,10 @@ from grading.harvest import Harvest
 from grading.reference import STAND_IN_FILE, Reference, program_for_blank, program_for_pipeline
 from reference.pack import Blank
 from sandbox.faults import GuestFault
-from sandbox.guest_client import Callback, Guest, Handle, Session, Vjp
+from sandbox.guest_client import Guest
 from sandbox.limits import Deadline
 from sandbox.program import Chunk, Program
+from sandbox.session import Callback, Handle, Session, Vjp
 
 # Loaded beside a student's function: calls it and returns the arguments too, as the call left them.
 _KEEP = "call_and_keep_arguments"
@@ -81,7 +82,7 @@ class Student:
         return RemoteValue(self, name)
 
     def given(self, **values: Any) -> SimpleNamespace:
-        """Change givens of this check; return what the solution defines under them. Ends a session under the old ones."""
+        """Change givens of this check, for a new session; return what the solution defines under them."""
         if "betas" in values:
             values.setdefault("T", len(values["betas"]))
         self.close()
@@ -122,6 +123,10 @@ class Student:
             session, self._session = self._session, None
             self._output += session.output
             session.close()
+
+    def source(self) -> str:
+        """The statement that defines the answer, and what it needs, as the student wrote it: for words, not to run."""
+        return "\n".join(chunk.source for chunk in self._harvest.answers[self._blank.id].chunks)
 
     def parameter_names(self) -> tuple[str, ...] | None:
         """Names of the parameters, without `self`, as the source has them; None where it does not say."""

@@ -169,9 +169,10 @@ class _Training:
         indices = self._indices()
         with self._guest.session(deadline, seed=self._guest_seed, threads=self._threads) as session:
             network = Network(session, self._pipeline.training, self._pipeline)
-            done, grids, burst = 0, 0, 1
+            done, burst = 0, 1
+            shows = [total * part // (GRIDS + 1) for part in range(1, GRIDS + 1)]
             while done < total:
-                burst = min(burst, total - done)
+                burst = min(burst, min(stop for stop in (*shows, total) if stop > done) - done)
                 images, labels = self._digits.batch(torch.cat([next(indices) for _ in range(burst)]))
                 began = time.monotonic()
                 loss = network.train(images, self._classes[labels])
@@ -183,8 +184,7 @@ class _Training:
                     )
                 done += burst
                 self._note(burst * batch, loss, seconds, (total - done) * batch)
-                if done * (GRIDS + 1) >= total * (grids + 1) and grids < GRIDS:
-                    grids += 1
+                if done in shows:
                     self._show(network)
                 burst = max(1, min(2 * burst, round(burst * PROGRESS_SECONDS / seconds)))
             return network.weights(self._manifest)

@@ -15,8 +15,14 @@ def make_celery(redis_url: str) -> Celery:
         task_ignore_result=True,  # results are rows and blobs
         task_acks_late=False,  # a message is done with once it has woken somebody
         broker_connection_retry_on_startup=True,
-        broker_transport_options={"socket_connect_timeout": 2, "socket_timeout": 5},  # seconds; it is a local hop
+        broker_connection_max_retries=None,  # a worker outlives any outage: meanwhile it polls the database
+        broker_transport_options={
+            "socket_connect_timeout": 2,  # seconds; it is a local hop
+            "socket_timeout": 5,
+            "max_retries": 0,  # whoever sends a message does not wait for a broker that is gone
+        },
         worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
     )
     return app
 
@@ -33,7 +39,7 @@ def wake_workers(app: Celery) -> bool:
 def broker_answers(app: Celery) -> bool:
     try:
         with app.connection_for_write() as connection:
-            connection.ensure_connection(max_retries=1, timeout=2)  # seconds
+            connection.ensure_connection(max_retries=0)
     except (OperationalError, OSError):
         return False
     return True

@@ -115,7 +115,7 @@ def _resize(images: torch.Tensor, size: int) -> torch.Tensor:
 
 def _mnist_files(train: bool) -> Any:
     """torchvision's MNIST from the first place that has it."""
-    mnist = _import_torchvision_mnist()
+    mnist = import_torchvision_mnist()
     configured = os.environ.get(ENVIRONMENT_VARIABLE)
     cache = _user_data_directory()
     # A place that was named on purpose is the only one looked at: falling through would hide a typing mistake.
@@ -144,7 +144,7 @@ def _user_data_directory() -> Path:
     return (Path(base) if base else Path.home() / ".local" / "share") / "noisemark"
 
 
-def _import_torchvision_mnist() -> Any:
+def import_torchvision_mnist() -> Any:
     """torchvision.datasets.MNIST, also where torchvision's binary extension does not fit the torch beside it.
 
     The wheel of torchvision on the Python package index is built for CUDA. Beside a CPU build of torch its extension

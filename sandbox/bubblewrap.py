@@ -5,6 +5,7 @@ capabilities that it takes to give each session namespaces of its own. A session
 unprivileged uid where there is one, and installs the filter, before it is given any student code.
 """
 
+import json
 import os
 import re
 import secrets
@@ -16,7 +17,7 @@ import tempfile
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from sandbox import memory, packages
 from sandbox.cgroups import ControlGroup, writable
@@ -25,10 +26,10 @@ from sandbox.guest_client import Guest
 from sandbox.launch import hang_up, launch, python_executable
 from sandbox.limits import Limits
 
-OLDEST = (0, 8, 0)  # the first version with --disable-userns and --size
+OLDEST = (0, 6, 0)  # the first version in which a tmpfs can be given permissions and a size, and --clearenv
 INSTALL = "apt-get install bubblewrap"
 # Distributions that keep unprivileged users from making namespaces do so by one of these
-ALLOW_NAMESPACES = "sysctl -w kernel.unprivileged_userns_clone=1 kernel.apparmor_restrict_unprivileged_userns=0"
+ALLOW_NAMESPACES = "sysctl -e -w kernel.unprivileged_userns_clone=1 kernel.apparmor_restrict_unprivileged_userns=0"
 
 # Neutral places: nothing in the guest says whose machine this is
 PYTHON = "/opt/python"
@@ -43,6 +44,13 @@ UIDS = 2**27
 # and to kill what runs under the other uid
 CAPABILITIES = ("CAP_SYS_ADMIN", "CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP", "CAP_KILL")
 CAP_SYS_ADMIN = 21  # its bit in CapEff, capabilities(7)
+
+_REHEARSAL = """
+import json, sys
+sys.path.append(sys.argv[1])
+from guest import confine
+confine.rehearse(json.loads(sys.argv[2]))
+"""
 
 
 @cache
@@ -70,16 +78,19 @@ def can_change_uid() -> bool:
 
 @cache
 def missing() -> str | None:
-    """Why this backend cannot run here, or None where it can. Tries it once."""
+    """Why this backend cannot run here, or None where it can. Closes off one process, to know."""
     found = version()
     if found is None:
         return "bubblewrap is not installed"
     if found < OLDEST:
         return f"bubblewrap {'.'.join(map(str, found))} is older than {'.'.join(map(str, OLDEST))}"
-    command = [*_command(own_uid=can_change_uid()), "-I", "-S", "-c", "pass"]
+    own_uid = can_change_uid()
+    configuration = json.dumps(_configuration(Limits(), own_uid=own_uid, limit_address_space=False))
+    command = [*_command(own_uid=own_uid), "-I", "-S", "-B", "-c", _REHEARSAL, LIBRARY, configuration]
     done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, env={})
     if done.returncode:
-        return f"bubblewrap does not work here: {done.stderr.strip() or f'exit code {done.returncode}'}"
+        last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+        return f"bubblewrap does not work here: {last[0]}"
     return None
 
 
@@ -122,7 +133,7 @@ def _command(*, own_uid: bool) -> list[str]:
     arguments = [program, "--die-with-parent", "--new-session", "--clearenv", "--hostname", "guest"]
     arguments += ["--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
     if not own_uid:
-        arguments += ["--unshare-user", "--uid", str(NOBODY), "--gid", str(NOBODY), "--disable-userns"]
+        arguments += ["--unshare-user", "--uid", str(NOBODY), "--gid", str(NOBODY)]
     arguments += ["--cap-drop", "ALL"]
     for capability in CAPABILITIES:
         arguments += ["--cap-add", capability]
@@ -137,6 +148,21 @@ def _command(*, own_uid: bool) -> list[str]:
     return [*arguments, "--chdir", "/", "--", f"{PYTHON}/bin/{python_executable().name}"]
 
 
+def _configuration(limits: Limits, *, own_uid: bool, limit_address_space: bool) -> dict[str, Any]:
+    """What `sandbox.guest.confine` is told."""
+    return {
+        "own_namespaces": True,
+        "uid": FIRST_UID + secrets.randbelow(UIDS) if own_uid else None,
+        "memory_bytes": limits.memory_bytes if limit_address_space else None,
+        "processes": limits.processes,
+        "file_bytes": limits.file_bytes,
+        "open_files": limits.open_files,
+        "tmp_bytes": limits.tmp_bytes,
+        "tmp_files": limits.tmp_files,
+        "folder": None,
+    }
+
+
 class BubblewrapSandbox:
     """A `Sandbox` made by bubblewrap."""
 
@@ -147,16 +173,7 @@ class BubblewrapSandbox:
         self._group = ControlGroup(limits)
         self._memory_bytes = limits.memory_bytes
         self.log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  (closed by `discard`)
-        configuration = {
-            "own_namespaces": True,
-            "uid": FIRST_UID + secrets.randbelow(UIDS) if own_uid else None,
-            "memory_bytes": None if self._group.limits_memory else limits.memory_bytes,
-            "processes": limits.processes,
-            "file_bytes": limits.file_bytes,
-            "open_files": limits.open_files,
-            "tmp_bytes": limits.tmp_bytes,
-            "tmp_files": limits.tmp_files,
-        }
+        configuration = _configuration(limits, own_uid=own_uid, limit_address_space=not self._group.limits_memory)
         command = self._group.prefix(_command(own_uid=own_uid))
         self.control, self.process = launch(command, LIBRARY, configuration, self.log)
 
@@ -169,9 +186,9 @@ class BubblewrapSandbox:
         """Watch the processes from outside where no control group does."""
         return None if self._group.limits_memory else partial(memory.check, self.process.pid, self._memory_bytes)
 
-    def discard(self) -> None:
+    def discard(self, *, at_once: bool) -> None:
         """End it and remove its control groups."""
-        hang_up(self.control, self.process)
+        hang_up(self.control, self.process, at_once=at_once)
         self._group.remove()
         self.log.close()
 
@@ -200,7 +217,7 @@ def isolation() -> str:
     words = [f"bubblewrap {found}: no network, own namespaces for each session, {uid}, system call filter"]
     groups = writable()
     if "memory" not in groups:
-        words.append("memory limited for each process only (no control group to be had)")
+        words.append("memory limited for each process and watched from outside (no control group to be had)")
     if "pids" not in groups:
         words.append("processes limited by uid only")
     return "; ".join(words)

@@ -38,8 +38,11 @@ class Sandbox(Protocol):
     def watch(self) -> Callable[[], None] | None:
         """Raises `MemoryError` where the sandbox takes more than its limit; None where the kernel watches."""
 
-    def discard(self) -> None:
-        """End every process of it and remove what it left; it may be dead already."""
+    def discard(self, *, at_once: bool) -> None:
+        """End every process of it and remove what it left; it may be dead already.
+
+        `at_once`: it has not yet said that it is ready.
+        """
 
 
 class Guest:
@@ -64,7 +67,7 @@ class Guest:
     def close(self) -> None:
         """End the sandbox and everything in it."""
         if self._sandbox is not None:
-            self._sandbox.discard()
+            self._sandbox.discard(at_once=not self._ready)
             self._sandbox = None
 
     def session(self, deadline: Deadline, *, seed: int, threads: int = 1) -> "Session":

@@ -54,9 +54,14 @@ def send_request(control: socket.socket, request: Mapping[str, Any], descriptors
     socket.send_fds(control, [LENGTH.pack(len(raw)) + raw], list(descriptors))
 
 
-def hang_up(control: socket.socket, process: subprocess.Popen[bytes]) -> None:
-    """Close the control connection, at which the root process takes everything along, and see that it has."""
+def hang_up(control: socket.socket, process: subprocess.Popen[bytes], *, at_once: bool) -> None:
+    """Close the control connection, at which the root process takes everything along, and see that it has.
+
+    `at_once`: before it has opened a session there is nothing to take along, and no need to wait for its imports.
+    """
     control.close()
+    if at_once:
+        process.kill()
     try:
         process.wait(CLOSING_SECONDS)
     except subprocess.TimeoutExpired:

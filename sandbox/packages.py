@@ -34,17 +34,28 @@ def _closure(names: tuple[str, ...]) -> Iterator[Distribution]:
         waiting += [r.name for r in requirements if r.marker is None or r.marker.evaluate({"extra": ""})]
 
 
+def _installed(found: Distribution) -> set[str]:
+    """What a distribution put into site-packages: names of folders, of single modules and of their compiled files.
+
+    Read from its RECORD line by line: `Distribution.files` takes a second for the files of torch.
+    """
+    names = set()
+    for line in (found.read_text("RECORD") or "").splitlines():
+        path = line.partition(",")[0]
+        top, _, rest = path.partition("/")
+        # Compiled files of single modules share one folder with those of every other distribution
+        names.add(path if top == "__pycache__" else top)
+        if top in ("..", "") or (not rest and top.endswith(".pth")):
+            names.discard(top)  # scripts, and code that would run at start
+    return names
+
+
 @cache
 def importable() -> dict[str, Path]:
     """Place below the guest's library folder -> what stands there; whole folders where a package is one."""
     entries: dict[str, Path] = {"guest": GUEST}
     for found in _closure(ROOTS):
-        for file in found.files or ():
-            top = file.parts[0]
-            if top == ".." or Path(top).is_absolute() or top.endswith(".pth"):
-                continue  # scripts, and code that would run at start
-            # Compiled files of single modules share one folder with those of every other distribution
-            name = str(file) if top == "__pycache__" else top
+        for name in sorted(_installed(found)):
             path = Path(str(found.locate_file(name)))
             if path.exists():
                 entries[name] = path

@@ -38,6 +38,7 @@ class PlainProcess:
             "open_files": limits.open_files,
             "tmp_bytes": limits.tmp_bytes,
             "tmp_files": limits.tmp_files,
+            "folder": str(self._folder),
         }
         self.control, self.process = launch([python_executable()], str(library), configuration, self.log, workplace)
 
@@ -50,9 +51,9 @@ class PlainProcess:
         """Watch the processes from outside."""
         return partial(memory.check, self.process.pid, self._memory_bytes)
 
-    def discard(self) -> None:
+    def discard(self, *, at_once: bool) -> None:
         """End it and remove its folder."""
-        hang_up(self.control, self.process)
+        hang_up(self.control, self.process, at_once=at_once)
         self.log.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -61,7 +62,7 @@ class NoSandbox:
     """Runs student code with the rights of whoever runs the judge."""
 
     name = "none"
-    isolation = "no sandbox: student code ran with the rights of this user; memory was limited for each process only"
+    isolation = "no sandbox: student code ran with the rights of this user"
     sandboxed = False
 
     def start(self, limits: Limits) -> Guest:

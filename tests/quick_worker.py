@@ -1,22 +1,23 @@
 """A worker as `python -m worker` runs it, but for the judge. Its settings come from the environment."""
 
-from records.blobs import BlobStore
-from records.database import Database
-from records.queue import Queue
-from records.settings import load_settings
-from worker.__main__ import drop_environment
-from worker.app import ARGUMENTS, make_app
-from worker.grader import Grader
-from worker.judges import Judges
-
 
 def main() -> None:
     import quick_judge
 
+    from records.blobs import BlobStore
+    from records.database import Database
+    from records.queue import Queue
+    from records.settings import load_settings
+    from worker.__main__ import drop_environment
+    from worker.app import ARGUMENTS, make_app
+    from worker.grader import Grader
+    from worker.judges import Judges
+
     settings = load_settings()
     drop_environment()
     queue = Queue(Database(settings.database), settings)
-    grader = Grader(settings, queue, BlobStore(settings.blob_dir), Judges(quick_judge.run, preload=()))
+    judges = Judges(quick_judge.run, preload=("quick_judge",))
+    grader = Grader(settings, queue, BlobStore(settings.blob_dir), judges)
     make_app(settings, grader).worker_main(list(ARGUMENTS))
 
 

@@ -2,22 +2,35 @@
 
 import ctypes
 import sys
+from contextlib import suppress
+from importlib import import_module
 
 import torch
 
+from sandbox.backends import choose_backend
+from sandbox.faults import SandboxError
+
+# What a grading imports, which takes seconds. The judge itself names nothing of it before it runs.
+MODULES = (
+    "pytest",
+    "grading.grade",
+    "grading.check",
+    "grading.runs",
+    "grading.page",
+    "worker.judge",
+)
+PR_SET_DUMPABLE = 4  # prctl(2)
+
 # Before anything computes: a fork after torch's thread pool has started hangs.
 torch.set_num_threads(1)
-
-import pytest  # noqa: E402, F401
-import torch.testing  # noqa: E402
-
-import sandbox.backends  # noqa: E402, F401
-import worker.judge  # noqa: E402, F401
-
+for module in MODULES:
+    import_module(module)
+# Which sandboxes this machine has is found out by trying, and remembered. Judges find it known; where there is none,
+# the probe of the worker's start says so.
+with suppress(SandboxError):
+    choose_backend("auto")
 # The first comparison imports some 500 modules, sympy among them.
 torch.testing.assert_close(torch.zeros(1), torch.zeros(1))
-
-PR_SET_DUMPABLE = 4  # prctl(2)
 if sys.platform == "linux":
     # Inherited by every judge: nobody with the same uid may look into its memory.
     ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)

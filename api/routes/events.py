@@ -22,7 +22,7 @@ router = APIRouter(tags=["events"])
 
 POLL_SECONDS = 0.3  # what an event may come late; people notice nothing below that
 BATCH = 200  # events per query: bounds memory, and a whole grading takes only a few
-KEEP_ALIVE_SECONDS = 15  # proxies close connections that are silent for 30 or 60
+KEEP_ALIVE_SECONDS = 15.0  # proxies close connections that are silent for 30 or 60
 
 EXAMPLE = """id: 41
 event: stage_started
@@ -33,6 +33,13 @@ event: done
 data: {"type": "done", "verdict": "passed", "score": 100.0, "max_score": 100.0, "at": "2026-03-02T10:16:40+00:00"}
 
 """
+
+
+class KeepAlive(ServerSentEvent):
+    """A comment and nothing after it: an empty line would make some clients (httpx-sse) see an event without data."""
+
+    def encode(self) -> bytes:
+        return b":\r\n"
 
 
 @router.get(
@@ -54,11 +61,8 @@ async def stream_events(
     `stage_finished`, `check_finished`, `blank_finished`, `training_progress`, `sample_grid`, `generation_progress`),
     and as the last one `done`, `rejected` or `faulted`.
     """
-    return EventSourceResponse(
-        _events(submission, submissions, last_event_id or 0),
-        ping=KEEP_ALIVE_SECONDS,
-        headers={"Cache-Control": "no-store"},
-    )
+    stream = _events(submission, submissions, last_event_id or 0)
+    return EventSourceResponse(stream, ping=KEEP_ALIVE_SECONDS, ping_message_factory=KeepAlive)
 
 
 async def _events(submission: Submission, submissions: Submissions, after: int) -> AsyncIterator[ServerSentEvent]:

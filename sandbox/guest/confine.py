@@ -5,6 +5,7 @@
 own_namespaces   whether each session gets a PID, mount and IPC namespace of its own (Linux, with the right to)
 uid              the unprivileged uid and gid that a session changes to, or None where there is no other to change to
 memory_bytes     address space of one process, or None where a cgroup limits memory
+folder           of this guest on the host, to be removed with it, or None
 processes, file_bytes, open_files, tmp_bytes, tmp_files   as in `sandbox.limits`
 """
 
@@ -13,6 +14,7 @@ import ctypes
 import math
 import os
 import resource
+import shutil
 import signal
 import sys
 import time
@@ -145,10 +147,17 @@ def _drop_capabilities() -> None:
     _checked(_libc.capset(header, data), "dropping capabilities")
 
 
+def _prefer_to_be_killed() -> None:
+    """Be the kernel's first choice when memory runs out: the zygote must live."""
+    _prctl(PR_SET_DUMPABLE, 1, "owning the own files in /proc")
+    Path("/proc/self/oom_score_adj").write_text("1000")
+    _prctl(PR_SET_DUMPABLE, 0, "making the session opaque")
+
+
 def confine_session(configuration: dict[str, Any]) -> None:
     """In a fresh child, before it is given any student code. Raises `OSError` where a step fails."""
     if configuration["own_namespaces"]:
-        Path("/proc/self/oom_score_adj").write_text("1000")  # the kernel's first choice when memory runs out
+        _prefer_to_be_killed()
         _limit_resources(configuration)
         _make_private_mounts(configuration)
     else:
@@ -159,6 +168,21 @@ def confine_session(configuration: dict[str, Any]) -> None:
     if configuration["own_namespaces"]:
         _drop_privileges(configuration["uid"])
         seccomp.install()
+
+
+def rehearse(configuration: dict[str, Any]) -> None:
+    """Close off one process that does nothing. Raises what keeps it from being closed off."""
+    protect_zygote()
+    before_fork(configuration)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            confine_session(configuration)
+        except OSError as error:
+            print(error, file=sys.stderr, flush=True)
+            os._exit(1)
+        os._exit(0)
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
 
 def _children() -> set[int]:
@@ -181,8 +205,10 @@ def kill_leftovers(session: int, spared: set[int]) -> None:
             os.waitpid(pid, 0)  # its children are the zygote's now
 
 
-def leave() -> None:
-    """In the zygote, when the judge has gone: take every session along. Never returns."""
+def leave(configuration: dict[str, Any]) -> None:
+    """In the zygote, when the judge has gone: take every session along, and the guest's folder. Never returns."""
     for pid in _children():
         kill_leftovers(pid, set())
+    if configuration["folder"] is not None:
+        shutil.rmtree(configuration["folder"], ignore_errors=True)
     os._exit(0)

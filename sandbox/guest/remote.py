@@ -41,7 +41,7 @@ class RemoteModel(torch.nn.Module):
         """Whatever the judge answers."""
         answer = self._ask(self._number, args, kwargs)
         calls = _answers.get()
-        if calls is None:
+        if calls is None or not torch.is_grad_enabled():  # no network's output has a gradient under `no_grad`
             return answer
         parts = answer if isinstance(answer, list | tuple) else (answer,)
         leaves = [part for part in parts if torch.is_tensor(part) and part.is_floating_point()]

@@ -91,7 +91,7 @@ class Session:
     def _special(self, value: Any) -> wire.Tree | None:
         if type(value).__module__ == "numpy" and isinstance(value, numpy.generic):
             item = value.item()  # a number that numpy has wrapped
-            return item if type(item) in (int, float, bool) else None
+            return wire.encode(item, []) if type(item) in (int, float, bool) else None
         return None
 
     def _decode(self, tree: wire.Tree, tensors: list[torch.Tensor] | None = None) -> Any:

@@ -180,11 +180,11 @@ def end(pid: int, grace: float) -> dict[str, Any]:
 def main() -> None:
     """Serve the judge on descriptor 0."""
     control = socket.socket(fileno=0)
+    configuration, _ = receive(control)
     try:
-        configuration, _ = receive(control)
         confine.protect_zygote()
         warm()
         send(control, {"ready": True})
         Zygote(control, configuration).serve()
-    except EOFError:
-        confine.leave()
+    except (EOFError, BrokenPipeError):  # the judge has gone
+        confine.leave(configuration)

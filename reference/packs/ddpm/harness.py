@@ -96,7 +96,7 @@ def noisemark_train(images, labels):
         # Stratified: each batch meets every part of the schedule, which takes noise out of the loss
         strata = torch.randperm(len(c), device=state["device"])
         u = (strata + torch.rand(len(c), device=state["device"])) / len(c)
-        t = (u ** config.get("gamma", 1.0) * config["T"]).long().clamp_(max=config["T"] - 1)
+        t = (u * config["T"]).long().clamp_(max=config["T"] - 1)
         c_hot, c_mask = get_context_mask(c, c_drop_prob)  # noqa: F821  (the student's)
         loss = get_loss(model, x_0, t, c_hot, c_mask)  # noqa: F821  (the student's)
         if not isinstance(loss, torch.Tensor) or loss.numel() != 1:

@@ -1,5 +1,6 @@
 """What can be seen of a grading: status, events, report, images. The worker's part is played by hand."""
 
+import itertools
 import json
 from datetime import timedelta
 
@@ -98,6 +99,15 @@ def test_a_listener_hears_of_events_while_they_happen(api, store):
         assert (final.event, json.loads(final.data)["message"]) == ("rejected", "`a.py` is empty.")
         with pytest.raises(StopIteration):
             next(heard)
+
+
+def test_keep_alives_are_no_events(api, store, monkeypatch):
+    monkeypatch.setattr("api.routes.events.KEEP_ALIVE_SECONDS", 0.05)
+    submission = store.hand_in()
+    with api.stream("GET", f"/api/v1/submissions/{submission}/events") as response:
+        lines = list(itertools.islice(response.iter_lines(), 8))
+    assert lines[3:] == ["", ":", ":", ":", ":"]  # the event's three lines and its end, then nothing but comments
+    finish(store, claim(store, submission))
 
 
 def claim_later(store, submission):

@@ -1,5 +1,5 @@
 import pytest
-from services import open_store, running_api, running_redis
+from services import open_store, running_api, running_redis, running_worker
 
 from records.settings import Settings
 
@@ -10,19 +10,31 @@ def redis_url():
         yield url
 
 
-@pytest.fixture
-def settings(tmp_path, redis_url):
-    # A worker that only polled would take minutes: what is quick here was woken.
-    return Settings(data_dir=tmp_path / "var", redis_url=redis_url, backoff_seconds=0, poll_seconds=300, train=False)
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory, redis_url):
+    return Settings(
+        data_dir=tmp_path_factory.mktemp("var"),
+        redis_url=redis_url,
+        secret_key="known to API and worker only",
+        backoff_seconds=0,
+        # A worker that only polled would take minutes: what is quick here was woken.
+        poll_seconds=300,
+    )
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def store(settings):
     with open_store(settings) as opened:
         yield opened
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def api(settings, store):
     with running_api(settings) as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def worker(settings, store):
+    with running_worker(settings) as process:
+        yield process

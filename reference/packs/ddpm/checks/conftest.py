@@ -8,8 +8,8 @@ import torch
 def betas(rng):
     """A variance schedule [T] that no hard-coded answer fits.
 
-    Betas of 0.01 and more keep 1 - alphas_cumprod away from 0, where float32 has few digits left; at most 40 steps of at
-    most 0.1 keep alphas_cumprod away from 0 too.
+    Betas of 0.01 and more keep 1 - alphas_cumprod away from 0, where float32 has few digits left; at most 40 steps of
+    at most 0.1 keep alphas_cumprod away from 0 too.
     """
     steps = int(torch.randint(20, 41, (), generator=rng))
     return 0.01 + 0.09 * torch.rand(steps, generator=rng)

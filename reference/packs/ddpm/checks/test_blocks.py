@@ -20,11 +20,14 @@ def assert_same(student, solution, rng, name, arguments, *shapes, hint="", gradi
     )
 
 
+def on_inputs(*, several, one):
+    """Arguments of the block and shape of its input: several square images or vectors, and a single oblong one."""
+    return pytest.mark.parametrize(("arguments", "shape"), [several, one], ids=["several", "one"])
+
+
 @pytest.mark.blank("GELUConvBlock")
 class TestGELUConvBlock:
-    @pytest.mark.parametrize(
-        ("arguments", "shape"), [((3, 16, 8), (2, 3, 8, 8)), ((4, 6, 2), (3, 4, 5, 7)), ((1, 8, 1), (1, 1, 6, 6))]
-    )
+    @on_inputs(several=((3, 16, 8), (2, 3, 8, 8)), one=((4, 6, 2), (1, 4, 5, 7)))
     def test_convolves_normalises_and_activates(self, student, solution, rng, arguments, shape):
         """Convolves, normalises in groups and applies GELU, in this order"""
         hint = "Look at the order of the three parts, the activation, and what the arguments of the normalisation mean."
@@ -33,7 +36,7 @@ class TestGELUConvBlock:
 
 @pytest.mark.blank("RearrangePoolBlock")
 class TestRearrangePoolBlock:
-    @pytest.mark.parametrize(("arguments", "shape"), [((4, 2), (2, 4, 8, 8)), ((3, 1), (1, 3, 4, 10))])
+    @on_inputs(several=((4, 2), (2, 4, 8, 8)), one=((3, 1), (1, 3, 4, 10)))
     def test_folds_patches_into_channels(self, student, solution, rng, arguments, shape):
         """Folds each patch of 2x2 pixels into the channels, then convolves"""
         hint = "Look at the order in which the four pixels of a patch and the channels come out."
@@ -42,7 +45,7 @@ class TestRearrangePoolBlock:
 
 @pytest.mark.blank("DownBlock")
 class TestDownBlock:
-    @pytest.mark.parametrize(("arguments", "shape"), [((4, 8, 4), (2, 4, 8, 8)), ((6, 4, 1), (1, 6, 4, 10))])
+    @on_inputs(several=((4, 8, 4), (2, 4, 8, 8)), one=((6, 4, 1), (1, 6, 4, 10)))
     def test_convolves_twice_then_pools(self, student, solution, rng, arguments, shape):
         """Convolves twice, then pools"""
         hint = "Look at which blocks follow each other, and with which channels."
@@ -51,7 +54,7 @@ class TestDownBlock:
 
 @pytest.mark.blank("UpBlock")
 class TestUpBlock:
-    @pytest.mark.parametrize(("arguments", "shape"), [((8, 4, 2), (2, 8, 4, 4)), ((3, 6, 3), (1, 3, 2, 5))])
+    @on_inputs(several=((8, 4, 2), (2, 8, 4, 4)), one=((3, 6, 3), (1, 3, 2, 5)))
     def test_joins_and_doubles(self, student, solution, rng, arguments, shape):
         """Joins the skip connection, doubles the size, and convolves"""
         hint = "Look at the order in which `x` and `skip` are joined, and at the blocks that follow."
@@ -60,7 +63,7 @@ class TestUpBlock:
 
 @pytest.mark.blank("ResidualConvBlock")
 class TestResidualConvBlock:
-    @pytest.mark.parametrize(("arguments", "shape"), [((3, 8, 4), (2, 3, 8, 8)), ((6, 6, 2), (1, 6, 5, 7))])
+    @on_inputs(several=((3, 8, 4), (2, 3, 8, 8)), one=((6, 6, 2), (1, 6, 5, 7)))
     def test_adds_the_first_output(self, student, solution, rng, arguments, shape):
         """Adds the output of the first block to the output of the second"""
         hint = "Look at what goes into the second block, and at what is added to its output."
@@ -86,7 +89,7 @@ class TestSinusoidalPositionEmbedBlock:
                 "Sines and cosines alternate; all the sines should come first.": (
                     torch.stack((sines, cosines), dim=2).flatten(1)
                 ),
-                "The frequencies do not reach 1 / 10000: look at the denominator of the exponent.": embed(
+                "The frequencies do not reach 1 / 10000: look at the base and the denominator of the exponent.": embed(
                     time, torch.arange(dim // 2) / (dim // 2)
                 ),
                 "The frequencies rise where they should fall: look at the sign of the exponent.": embed(
@@ -112,7 +115,7 @@ def embed(time, exponents):
 class TestEmbedBlock:
     HINT = "Look at the two linear layers and at what stands between them."
 
-    @pytest.mark.parametrize(("arguments", "shape"), [((5, 8), (3, 5)), ((8, 6), (1, 8))])
+    @on_inputs(several=((5, 8), (3, 5)), one=((8, 6), (1, 8)))
     def test_embeds_vectors(self, student, solution, rng, arguments, shape):
         """Maps each vector to one number per channel"""
         assert_same(student, solution, rng, "EmbedBlock", arguments, shape, hint=self.HINT)

@@ -15,13 +15,13 @@ def context_and_mask(student, labels, drop_prob):
     for name, value in (("c_hot", c_hot), ("c_mask", c_mask)):
         require(isinstance(value, torch.Tensor), f"`{name}` should be a tensor.", found=f"a {type(value).__name__}")
     batch = len(labels)
+    assert_close(c_hot.float(), F.one_hot(labels, 10).float(), "`c_hot`", hint="It should be one-hot: [B, N_CLASSES].")
     require(
         list(c_mask.shape) in ([batch, 1], [batch, 10]),
         "`c_mask` has the wrong shape.",
         expected=f"shape [{batch}, 1] or [{batch}, N_CLASSES]",
         found=f"shape {list(c_mask.shape)}",
     )
-    assert_close(c_hot.float(), F.one_hot(labels, 10).float(), "`c_hot`", hint="It should be one-hot: [B, N_CLASSES].")
     require(
         bool(((c_mask == 0) | (c_mask == 1)).all()),
         "`c_mask` holds other values than 0 and 1.",

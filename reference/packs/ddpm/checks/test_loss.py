@@ -76,7 +76,7 @@ def test_value(student, solution, batch, rng):
         "the loss",
         tolerance=1e-3,  # the noise is computed back from x_t
         mistakes={
-            "The loss is a sum; it should be a mean, so that it does not grow with the batch.": difference.square().sum(),
+            "The loss is a sum; it should be a mean, which does not grow with the batch.": difference.square().sum(),
             "The loss is a sum over each image; it should be a mean over every pixel.": (
                 difference.square().sum() / len(x_0)
             ),

@@ -1,7 +1,7 @@
 """Sampling with guidance. The judge plays the model, so it sees every image on the way and knows every prediction.
 
-Each check samples twice under the same seed: once with predictions that tell images and digits apart, once with a model
-that always predicts 0. The noise is the same both times, so the difference between the two ways is exact: it follows from
+Each check samples twice under the same seed: once with predictions that tell steps and digits apart, once with a model
+that always predicts 0. The noise is the same both times, so the difference between the two is exact: it follows from
 the guided prediction alone.
 """
 
@@ -44,8 +44,17 @@ class Model:
         self.unconditional = unconditional  # [steps, C, H, W]
         self.steps = {}
 
-    def __call__(self, x, t, c, c_mask):
-        require(all(isinstance(v, torch.Tensor) for v in (x, t, c, c_mask)), "The model takes four tensors.")
+    def __call__(self, *args, **kwargs):
+        asked = dict(zip(("x", "t", "c", "c_mask"), args, strict=False)) | kwargs
+        require(
+            len(args) + len(kwargs) == 4
+            and asked.keys() == {"x", "t", "c", "c_mask"}
+            and all(isinstance(value, torch.Tensor) for value in asked.values()),
+            "The model should be called with four tensors, as model(x, t, c, c_mask).",
+        )
+        return self.answer(**asked)
+
+    def answer(self, x, t, c, c_mask):
         size = list(self.unconditional.shape[1:])
         require(
             x.dim() == 4 and list(x.shape[1:]) == size,
@@ -54,7 +63,13 @@ class Model:
             found=f"shape {list(x.shape)}",
         )
         step = self.time_step(t)
-        context = c.float() * c_mask.float()
+        try:
+            context = c.float() * c_mask.float()
+        except RuntimeError:
+            raise CheckFailed(
+                "The context and the mask that the model is called with do not fit each other.",
+                found=f"shapes {list(c.shape)} and {list(c_mask.shape)}",
+            ) from None
         require(
             list(context.shape) == [len(x), 10],
             "The context that the model is called with does not fit the images.",
@@ -70,9 +85,7 @@ class Model:
         asked.keep.append(x[kept])
         asked.labels.append(context[kept].argmax(1))
         asked.drop.append(x[~kept])
-        return torch.where(
-            kept[:, None, None, None], self.patterns[step][context.argmax(1)], self.unconditional[step]
-        )
+        return torch.where(kept[:, None, None, None], self.patterns[step][context.argmax(1)], self.unconditional[step])
 
     def time_step(self, t):
         values = t.flatten().float().unique()
@@ -90,6 +103,10 @@ class Model:
         asked = self.steps[step]
         keep, labels, drop = torch.cat(asked.keep), torch.cat(asked.labels), torch.cat(asked.drop)
         require(len(keep) > 0, "The model is never called with the context kept. Look at the mask.")
+        require(
+            len(drop) > 0 or labels.tolist() != 2 * list(LABELS),
+            "The context is never dropped. Look at the mask of the second half of the batch.",
+        )
         require(
             labels.tolist() == list(LABELS),
             "The model is not asked about each image with its own context once in each step.",
@@ -152,7 +169,7 @@ def assert_guided(student, solution, rng, w, *, keyword=False):
                 "Guidance is shifted by one: this is the formula with w - 1 in place of w, unconditional at w = 0.": (
                     back(drop + w * (keep - drop))
                 ),
-                "The predictions with and without context are swapped in the guidance.": (
+                "The predictions with and without context are swapped, in the guidance or by the mask.": (
                     back((1 + w) * drop - w * keep)
                 ),
                 "The weighted prediction without context is added; it should be subtracted.": (

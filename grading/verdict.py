@@ -1,0 +1,105 @@
+"""What became of one check, in words for the student."""
+
+import inspect
+import time
+from dataclasses import dataclass
+
+import pytest
+
+from grading.checking import CheckFailed
+from grading.outcomes import Outcome
+from grading.report import CheckReport
+from grading.student import LoadFault
+from reference.pack import Blank
+from sandbox.faults import Ending, GuestFault
+from sandbox.limits import Deadline
+
+# The slowest check of the solution takes 0.1 s of processor time; fifty times that leaves room for slow but right code
+# on a slow machine. Three times as long on the clock, since other gradings may share the cores.
+DEADLINE = Deadline(cpu_seconds=5.0, wall_seconds=15.0)
+
+_OUTCOMES = {
+    Ending.RAISED: Outcome.CRASHED,
+    Ending.CRASHED: Outcome.CRASHED,
+    Ending.PROTOCOL: Outcome.CRASHED,
+    Ending.BAD_VALUE: Outcome.FAILED,
+    Ending.TIMED_OUT: Outcome.TIMED_OUT,
+    Ending.OUT_OF_MEMORY: Outcome.OUT_OF_MEMORY,
+    Ending.OUTPUT_LIMIT: Outcome.OUTPUT_LIMIT,
+}
+
+
+@dataclass
+class Check:
+    """A collected check and what became of it."""
+
+    item: pytest.Function
+    blank: Blank
+    position: int  # in the pack
+    error: BaseException | None = None
+    skipped: str | None = None  # why
+    output: str = ""
+    began: float = 0.0  # on the monotonic clock, in seconds
+
+    def begin(self) -> None:
+        """Start its clock."""
+        self.began = time.monotonic()
+
+    @property
+    def name(self) -> str:
+        return self.item.name.removeprefix("test_").removesuffix(f"[{self.blank.id}]")
+
+    @property
+    def title(self) -> str:
+        lines = (inspect.getdoc(self.item.function) or "").splitlines()
+        return lines[0].rstrip(".") if lines else self.name.replace("_", " ")
+
+    @property
+    def hidden(self) -> bool:
+        return self.item.get_closest_marker("hidden") is not None
+
+    @property
+    def deadline(self) -> Deadline:
+        marker = self.item.get_closest_marker("deadline")
+        if marker is None:
+            return DEADLINE
+        return Deadline(cpu_seconds=marker.kwargs["cpu"], wall_seconds=marker.kwargs["wall"])
+
+    def report(self) -> CheckReport:
+        """The check's part of the report. Its error must be an assertion's or the guest's."""
+        outcome, message, expected, found = Outcome.PASSED, "", None, None
+        error = self.error
+        if self.skipped is not None:
+            outcome, message = Outcome.SKIPPED, self.skipped
+        elif isinstance(error, CheckFailed):
+            outcome, message, expected, found = Outcome.FAILED, error.message, error.expected, error.found
+        elif isinstance(error, AssertionError):
+            outcome, message = Outcome.FAILED, str(error) or f"Does not hold: {self.title}."
+        elif isinstance(error, LoadFault):
+            outcome, message = _OUTCOMES[error.fault.ending], _describe(error.fault, self, "The definition of")
+        elif isinstance(error, GuestFault):
+            outcome, message = _OUTCOMES[error.ending], _describe(error, self, "Your")
+        return CheckReport(
+            name=self.name,
+            title=self.title,
+            outcome=outcome,
+            message=message,
+            expected=expected,
+            found=found,
+            output=None if self.hidden else self.output or None,
+            seconds=time.monotonic() - self.began,
+        )
+
+
+def _describe(fault: GuestFault, check: Check, subject: str) -> str:
+    """What the guest did, in words. On hidden checks nothing that student code chose to say is passed on."""
+    subject = f"{subject} `{check.blank.id}`"
+    if fault.exception is None:
+        if check.hidden or fault.ending in (Ending.CRASHED, Ending.PROTOCOL):
+            return f"{subject} did not finish properly{'' if check.hidden else f': {fault.message}'}."
+        return f"{subject} {fault.message}."
+    if check.hidden:
+        return f"{subject} raised {fault.exception}."
+    place = f" ({fault.file}, line {fault.line})" if fault.file and fault.line else ""
+    text = f": {fault.message}" if fault.message else ""
+    return f"{subject} raised {fault.exception}{text}{place}"

@@ -1,0 +1,40 @@
+"""A guest, digits and a classifier for pipelines of the size of `pipelines.RECIPE`."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from pipelines import RECIPE
+
+from reference import datasets
+from reference.classifiers import Classifier, load_classifier
+from reference.datasets import Digits
+from sandbox.backends import choose_backend
+from sandbox.guest_client import Guest
+from sandbox.limits import Limits
+
+
+@pytest.fixture(scope="module")
+def guest() -> Iterator[Guest]:
+    """Without a sandbox: what is tested here is the judge's side of the wall."""
+    with choose_backend("none").start(Limits()) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def digits() -> Digits:
+    return datasets.load("digits", "generator", RECIPE.image_size)
+
+
+@pytest.fixture(scope="session")
+def classifier() -> Classifier:
+    return load_classifier("digits16")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small work: on a busy machine threads that wait for each other cost more than they bring."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -1,0 +1,210 @@
+"""Code that takes more than its share (threat list: "Exhaust resources")."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import guests
+import pytest
+
+from sandbox import cgroups
+from sandbox.faults import Ending, GuestFault
+from sandbox.guest_client import Guest
+from sandbox.limits import MIB, Deadline
+
+MEMORY = 900 * MIB  # a warm torch takes 300
+SHORT = Deadline(cpu_seconds=1, wall_seconds=60)
+IMPATIENT = Deadline(cpu_seconds=30, wall_seconds=1)
+
+
+def limited(backend: str) -> Iterator[Guest]:
+    with guests.guest(
+        backend, memory_bytes=MEMORY, processes=32, output_bytes=10_000, tmp_bytes=8 * MIB, file_bytes=4 * MIB
+    ) as started:
+        yield started
+
+
+@pytest.fixture(scope="module", params=guests.BACKENDS)
+def guest(request: pytest.FixtureRequest) -> Iterator[Guest]:
+    yield from limited(request.param)
+
+
+@pytest.fixture(scope="module", params=guests.SANDBOXED)
+def sandboxed(request: pytest.FixtureRequest) -> Iterator[Guest]:
+    yield from limited(request.param)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "while True: pass",
+        "def attack():\n while True: pass",
+        "import signal\nfor s in (signal.SIGTERM, signal.SIGXCPU): signal.signal(s, signal.SIG_IGN)\nwhile True: pass",
+        "def attack():\n while True:\n  try: raise ValueError\n  except BaseException: pass",
+    ],
+)
+def test_an_endless_loop_ends_with_its_processor_time(guest: Guest, source: str) -> None:
+    fault = guests.fault_of(guest, source, SHORT)
+    assert (fault.ending, fault.message) == (Ending.TIMED_OUT, "took more than 1 s of processor time")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import time\ntime.sleep(600)",
+        "import threading\ndef attack():\n lock = threading.Lock()\n lock.acquire()\n lock.acquire()",
+        "import os, time\ndef attack():\n os.fork() or time.sleep(600)\n os.wait()",
+    ],
+)
+def test_waiting_ends_with_the_time_on_the_clock(guest: Guest, source: str) -> None:
+    fault = guests.fault_of(guest, source, IMPATIENT)
+    assert (fault.ending, fault.message) == (Ending.TIMED_OUT, "did not answer within 1 s")
+
+
+def test_time_is_counted_over_all_calls_of_a_session(guest: Guest) -> None:
+    source = "import time\ndef attack(): time.sleep(0.6)"
+    with guests.loaded(guest, source, IMPATIENT) as session:
+        session.call("attack")
+        with pytest.raises(GuestFault, match="within 1 s"):
+            session.call("attack")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "hog = []\nwhile True: hog.append(bytearray(2**24))",
+        "import torch\nhog = []\nwhile True: hog.append(torch.ones(2**22))",
+    ],
+)
+def test_memory_is_limited(guest: Guest, source: str) -> None:
+    assert guests.fault_of(guest, source).ending is Ending.OUT_OF_MEMORY
+
+
+def test_a_refused_allocation_leaves_the_session_alive(guest: Guest) -> None:
+    source = "import torch\ndef attack(): return torch.ones(2**44)\ndef f(): return 1"
+    with guests.loaded(guest, source) as session:
+        with pytest.raises(GuestFault) as caught:
+            session.call("attack")
+        assert caught.value.ending is Ending.OUT_OF_MEMORY
+        assert caught.value.line == 2
+        assert session.call("f") == 1
+
+
+def test_memory_of_all_processes_together_is_limited(sandboxed: Guest) -> None:
+    if "memory" not in cgroups.writable():
+        pytest.skip("no control group for memory can be made here")
+    source = """
+    import os, time
+    def attack():
+        for _ in range(8):
+            if os.fork() == 0:
+                hog = bytearray(200 * 2**20)
+                for page in range(0, len(hog), 4096): hog[page] = 1
+                time.sleep(600)
+        os.wait()  # for the first that the kernel has picked
+        os._exit(0)
+    """
+    assert guests.fault_of(sandboxed, source).ending is Ending.OUT_OF_MEMORY
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def attack():\n while True: print('x' * 100)",
+        "import os\ndef attack():\n while True: os.write(2, b'x' * 1000)",
+        "import sys\nwhile True: sys.stdout.write('x')",
+    ],
+)
+def test_output_is_limited(guest: Guest, source: str) -> None:
+    fault = guests.fault_of(guest, source)
+    assert (fault.ending, fault.message) == (Ending.OUTPUT_LIMIT, "printed more than 10000 bytes")
+
+
+def test_one_file_is_limited(guest: Guest) -> None:
+    fault = guests.fault_of(guest, "def attack():\n with open('big', 'wb') as f: f.write(bytes(5 * 2**20))")
+    assert (fault.exception, fault.message) == ("OSError", "[Errno 27] File too large")
+
+
+@pytest.mark.parametrize("place", ["/tmp", "/dev/shm"])
+def test_space_for_files_is_limited(sandboxed: Guest, place: str) -> None:
+    source = f"""
+    def attack():
+        for number in range(100):
+            with open(f"{place}/{{number}}", "wb") as f: f.write(bytes(2**20))
+    """
+    fault = guests.fault_of(sandboxed, source)
+    assert (fault.exception, fault.message) == ("OSError", "[Errno 28] No space left on device")
+
+
+def test_the_number_of_files_is_limited(sandboxed: Guest) -> None:
+    source = """
+    import os
+    def attack():
+        for number in range(10**5): os.mkdir(str(number))
+    """
+    assert "No space left on device" in guests.fault_of(sandboxed, source).message
+
+
+def test_open_files_are_limited(guest: Guest) -> None:
+    source = "def attack(): return [open('/dev/null') for _ in range(10**4)] and 1"
+    assert "Too many open files" in guests.fault_of(guest, source).message
+
+
+def test_a_fork_bomb_fizzles_out(sandboxed: Guest) -> None:
+    source = """
+    import os, time
+    def attack():
+        count = 0
+        while True:
+            try:
+                if os.fork() == 0: time.sleep(600)
+                count += 1
+            except BlockingIOError:
+                return count
+    """
+    with guests.loaded(sandboxed, source) as session:
+        assert 0 < session.call("attack") <= 32
+    assert guests.answers(sandboxed)
+
+
+def test_a_fork_bomb_that_goes_off_everywhere_dies_with_its_session(sandboxed: Guest) -> None:
+    source = """
+    import os
+    def attack():
+        while True:
+            try: os.fork()
+            except BlockingIOError: pass
+    """
+    assert guests.fault_of(sandboxed, source, Deadline(cpu_seconds=1, wall_seconds=3)).ending in (
+        Ending.TIMED_OUT,
+        Ending.PROTOCOL,
+    )
+
+
+def test_threads_are_limited(sandboxed: Guest) -> None:
+    source = """
+    import threading, time
+    def attack():
+        while True: threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
+    """
+    assert guests.fault_of(sandboxed, source).message == "can't start new thread"
+
+
+def test_no_core_is_dumped(guest: Guest) -> None:
+    source = "import resource\ndef f(): return resource.getrlimit(resource.RLIMIT_CORE)"
+    with guests.loaded(guest, source) as session:
+        assert session.call("f") == (0, 0)
+
+
+def test_control_groups_are_removed() -> None:
+    if not cgroups.writable():
+        pytest.skip("no control group can be made here")
+    folders = [hierarchy.folder for hierarchy in cgroups.writable().values()]
+
+    def groups() -> set[Path]:
+        return {path for folder in folders for path in folder.glob("noisemark-*")}
+
+    before = groups()
+    with guests.guest("bubblewrap") as started:
+        assert guests.answers(started)
+        assert len(groups() - before) == len(folders)
+    assert not groups() - before

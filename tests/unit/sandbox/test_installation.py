@@ -1,0 +1,52 @@
+"""What a guest is given of this installation, and what is said about backends."""
+
+import subprocess
+import sys
+
+import pytest
+
+from sandbox import bubblewrap, packages
+from sandbox.backends import choose_backend
+from sandbox.doctor import probe
+from sandbox.faults import SandboxUnavailable
+
+
+def test_a_guest_gets_what_torch_needs_and_no_more() -> None:
+    places = packages.importable()
+    assert {"torch", "einops", "numpy", "sympy", "guest", "typing_extensions.py"} <= places.keys()
+    for name in ("sklearn", "scipy", "pytest", "pip", "torchvision", "sandbox", "hypothesis"):
+        assert not [place for place in places if place.partition("/")[0] == name]
+    assert not [place for place in places if place.endswith(".pth") or ".." in place]
+    assert all(path.exists() for path in places.values())
+
+
+def test_the_doctor_has_a_remedy_for_what_is_missing() -> None:
+    confined, plain = probe()
+    assert (confined.name, plain.name, plain.available) == ("bubblewrap", "none", True)
+    assert (confined.missing is None) == (confined.remedy is None) == confined.available
+
+
+def test_a_machine_without_bubblewrap_is_told_so_and_never_goes_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    for cached in (bubblewrap.version, bubblewrap.missing):
+        cached.cache_clear()
+    try:
+        for name in (None, "auto", "bubblewrap"):
+            with pytest.raises(SandboxUnavailable, match="apt-get install bubblewrap"):
+                choose_backend(name)
+        confined, _ = probe()
+        assert confined.missing == "bubblewrap is not installed"
+        assert choose_backend("none").sandboxed is False
+    finally:
+        for cached in (bubblewrap.version, bubblewrap.missing):
+            cached.cache_clear()
+
+
+def test_an_unknown_backend_is_refused_by_name() -> None:
+    with pytest.raises(SandboxUnavailable, match="'docker'"):
+        choose_backend("docker")
+
+
+def test_the_words_for_faults_need_no_torch() -> None:
+    code = "import sys, sandbox.faults, sandbox.limits, sandbox.program; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
