@@ -22,8 +22,9 @@ from grading.training import Trained
 from reference.classifiers import Classifier
 from reference.datasets import N_CLASSES
 from sandbox.faults import GuestFault
-from sandbox.guest_client import Guest, Session
+from sandbox.guest_client import Guest
 from sandbox.limits import Deadline
+from sandbox.session import Session
 
 BATCH = 100  # images at once: ten of each digit, and a whole number of batches at each look
 SWEEP = (0.0, 0.5, 1.0, 2.0, 3.0, 5.0, 7.0)  # guidance weights of the sweep

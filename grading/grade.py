@@ -66,7 +66,7 @@ def grade(
         emit: called with each event, from this thread.
 
     Raises:
-        InfrastructureFault: something of ours failed, or a data set is missing. Nothing that a student does leads there.
+        InfrastructureFault: something of ours failed, or a data set is missing. Nothing a student does leads there.
     """
     try:
         return _grade(hand_in, pack, recipe, backend, key, train, device, emit)

@@ -18,9 +18,10 @@ from grading.sampling import Predict
 from reference.datasets import N_CLASSES
 from reference.pack import Recipe
 from sandbox.faults import GuestFault
-from sandbox.guest_client import Callback, CallbackRefused, Guest
+from sandbox.guest_client import Guest
 from sandbox.limits import Deadline
 from sandbox.program import Program
+from sandbox.session import Callback, CallbackRefused
 
 # Statistics over all pixels and steps, in standard deviations: a right loop strays further once in 10^11 gradings
 MAX_DEVIATIONS = 7.0

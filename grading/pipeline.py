@@ -15,8 +15,8 @@ from grading.reference import Reference, program_for_pipeline
 from reference.datasets import N_CLASSES
 from reference.pack import Recipe
 from sandbox.faults import Ending, GuestFault
-from sandbox.guest_client import Session
 from sandbox.program import Chunk, Program
+from sandbox.session import Session
 
 HARNESS_FILE = "harness.py"  # what tracebacks show for our part; a neutral name, since the guest can see it
 HARNESS_ERROR = "NoisemarkError"  # by which it says that something of the student's cannot be worked with

@@ -6,16 +6,15 @@ import socket
 import subprocess
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import IO, Any, Protocol, Self
+from typing import IO, TYPE_CHECKING, Any, Protocol, Self
 
 from sandbox.channel import Channel
-from sandbox.exchange import Exchange
 from sandbox.faults import Ending, GuestFault, SandboxError
 from sandbox.launch import send_request
 from sandbox.limits import Deadline, Limits
-from sandbox.session import Callback, CallbackRefused, Handle, Session, Vjp
 
-__all__ = ["Callback", "CallbackRefused", "Guest", "Handle", "Sandbox", "Session", "Vjp"]
+if TYPE_CHECKING:
+    from sandbox.session import Session
 
 START_SECONDS = 120.0  # importing torch takes 3 s, and 30 s from a cold disk on a busy machine
 CONTROL_SECONDS = 30.0  # the root process answers within milliseconds; past this something of ours hangs
@@ -75,6 +74,10 @@ class Guest:
 
         `seed` seeds torch, numpy and random in it. Raises `SandboxError`.
         """
+        # Only here: these import torch, which takes the judge as long as it takes the guest that has just been started
+        from sandbox.exchange import Exchange
+        from sandbox.session import Session
+
         sandbox = self._alive()
         judge_end, guest_end = socket.socketpair()
         output, guest_output = os.pipe()

@@ -10,9 +10,10 @@ import pytest
 from sandbox import bubblewrap
 from sandbox.backends import choose_backend
 from sandbox.faults import GuestFault
-from sandbox.guest_client import Guest, Session
+from sandbox.guest_client import Guest
 from sandbox.limits import Deadline, Limits
 from sandbox.program import Chunk, Program
+from sandbox.session import Session
 
 FILE = "student.py"
 LONG = Deadline(cpu_seconds=30, wall_seconds=120)  # for what is not about time, on a busy machine

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from sandbox.faults import Ending, GuestFault
-from sandbox.guest_client import Callback, Guest
+from sandbox.guest_client import Guest
 from sandbox.limits import Deadline
+from sandbox.session import Callback
 
 # Reaches the guest's own end of the wire from student code, as any guest can
 WIRE = """

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from sandbox.faults import Ending, GuestFault
-from sandbox.guest_client import Callback, CallbackRefused, Guest
+from sandbox.guest_client import Guest
 from sandbox.program import Chunk, Device, Program
+from sandbox.session import Callback, CallbackRefused
 
 NETWORK = """
 import torch
