@@ -12,8 +12,8 @@ from torch import Tensor
 from reference.datasets import N_CLASSES
 from reference.pack import Recipe
 
-# Of the T of training. More gain nothing that the classifier sees (docs/recipes.md), fewer lose accuracy.
-DDIM_STEPS = 20
+# Of the T of training. 20 or 50 read no better and cost two and five times as much (docs/recipes.md).
+DDIM_STEPS = 10
 
 # An absurd guidance weight would overflow and have an honest network return NaN. Images lie in [-1, 1], and noise
 # hardly ever reaches 6: what is cut here shows no digit any more.

@@ -26,12 +26,12 @@ from sandbox.guest_client import Guest
 from sandbox.limits import Deadline
 
 MAX_PARAMETERS = 10_000_000  # four times the course's own network at its full width
-REHEARSAL = Deadline(cpu_seconds=120, wall_seconds=300)  # takes about 3 s: building, one batch, 100 images
+# Building, 100 images, one batch: about 3 s. A network at the course's full width without a GPU takes a minute.
+REHEARSAL = Deadline(cpu_seconds=300, wall_seconds=900)
 INITIAL_IMAGES = 100  # enough to tell chance (10 %) from a network that can draw before it has seen anything
-INITIAL_STEPS = 10  # of DDIM, for the same reason half the usual
 GRIDS = 3  # sample grids in the course of training, evenly spread; each costs half a second
 GRID_ROWS = 3
-GRID_GUIDANCE_WEIGHT = 2.0  # shows digits early; the student's own w comes into play when the images count
+GUIDANCE_WEIGHT = 2.0  # shows digits early; the student's own w comes into play when the images count
 PROGRESS_SECONDS = 1.0  # between two events
 # The budget is in images; the deadline is only a guard against a guest that hangs. Ten times what the rehearsal
 # promises, and in any case what a machine forty times slower than two ordinary cores would take.
@@ -152,7 +152,7 @@ class _Training:
                 raise PipelineFault(
                     Outcome.FAILED, f"The network consists of {size:,} numbers; {MAX_PARAMETERS:,} are allowed."
                 )
-            images, digits = self._draw(network, INITIAL_IMAGES, GRID_GUIDANCE_WEIGHT, INITIAL_STEPS, average=False)
+            images, digits = self._draw(network, INITIAL_IMAGES, average=False)
             self._initial_accuracy = float((self._classifier.read(images) == digits).float().mean())
             noise = start_noise(self._recipe, batch, self._noise)
             began = time.monotonic()
@@ -206,13 +206,11 @@ class _Training:
         )
 
     def _show(self, network: Network) -> None:
-        images, digits = self._draw(network, GRID_ROWS * N_CLASSES, GRID_GUIDANCE_WEIGHT, INITIAL_STEPS, average=True)
+        images, digits = self._draw(network, GRID_ROWS * N_CLASSES, average=True)
         png = draw_grid(images, digits, GRID_ROWS)
         self._emit(SampleGrid(run=self._pipeline.run, images_seen=self._images, png=png))
 
-    def _draw(
-        self, network: Network, count: int, guidance_weight: float, steps: int, *, average: bool
-    ) -> tuple[Tensor, Tensor]:
+    def _draw(self, network: Network, count: int, *, average: bool) -> tuple[Tensor, Tensor]:
         """Images, equally many of each digit, and the digits that they are meant to show."""
         digits = torch.arange(count) % N_CLASSES
 
@@ -220,7 +218,7 @@ class _Training:
             return network.predict(x, t, context, mask, average=average)
 
         noise = start_noise(self._recipe, count, self._noise)
-        images = ddim(predict, self._recipe, noise, self._classes[digits], guidance_weight, steps)
+        images = ddim(predict, self._recipe, noise, self._classes[digits], GUIDANCE_WEIGHT)
         return images, digits
 
     def _indices(self) -> Iterator[Tensor]:

@@ -46,6 +46,8 @@ def send(control: socket.socket, answer: dict[str, Any]) -> None:
 def warm() -> None:
     """Import what sessions need, with a single thread: a fork of a process with a thread pool hangs."""
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    # Threads that wait sleep: where they spin, two guests on the same cores slow each other down by a factor of forty
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     import einops  # noqa: F401
     import numpy.random  # noqa: F401
     import torch
