@@ -112,11 +112,9 @@ def _data() -> list[Finding]:
 
 def _mnist_directory() -> Path | None:
     """Where MNIST lies, without a download: the places that `reference.datasets` looks at, in its order."""
-    from reference import datasets
+    from reference.datasets import mnist_places
 
-    configured = os.environ.get(datasets.ENVIRONMENT_VARIABLE)
-    places = [Path(configured)] if configured else [datasets._SHARED, datasets._user_data_directory()]
-    return next((place for place in places if (place / "MNIST" / "raw").is_dir()), None)
+    return next((place for place in mnist_places() if (place / "MNIST" / "raw").is_dir()), None)
 
 
 def _libraries() -> list[Finding]:

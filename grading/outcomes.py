@@ -3,7 +3,10 @@
 Faults are exceptions (`InfrastructureFault`), never outcomes, and never score a student.
 """
 
+from collections.abc import Mapping
 from enum import StrEnum
+
+from sandbox.faults import Ending
 
 
 class Outcome(StrEnum):
@@ -17,6 +20,18 @@ class Outcome(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     OUTPUT_LIMIT = "output_limit"  # printed or returned more than is allowed
     CRASHED = "crashed"  # the guest died, or student code raised
+
+
+# What the end of a guest's work means for the student
+OUTCOMES: Mapping[Ending, Outcome] = {
+    Ending.RAISED: Outcome.CRASHED,
+    Ending.CRASHED: Outcome.CRASHED,
+    Ending.PROTOCOL: Outcome.CRASHED,
+    Ending.BAD_VALUE: Outcome.FAILED,
+    Ending.TIMED_OUT: Outcome.TIMED_OUT,
+    Ending.OUT_OF_MEMORY: Outcome.OUT_OF_MEMORY,
+    Ending.OUTPUT_LIMIT: Outcome.OUTPUT_LIMIT,
+}
 
 
 class InfrastructureFault(Exception):  # noqa: N818  (the word of DESIGN.md)

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (the field's name for it)
 from torch import Tensor
 
-from grading.outcomes import Outcome
-from grading.pipeline import OUTCOMES, PipelineFault, describe
+from grading.outcomes import OUTCOMES, Outcome
+from grading.pipeline import PipelineFault, describe
 from grading.sampling import Predict
 from reference.datasets import N_CLASSES
 from reference.pack import Recipe

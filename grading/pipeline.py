@@ -10,7 +10,7 @@ from torch import Tensor
 
 from grading.events import Run
 from grading.harvest import Harvest, closure
-from grading.outcomes import Outcome
+from grading.outcomes import OUTCOMES, Outcome
 from grading.reference import Reference, program_for_pipeline
 from reference.datasets import N_CLASSES
 from reference.pack import Recipe
@@ -27,16 +27,6 @@ TRAINING_ROOTS = ("UNet", "get_loss", "get_context_mask", "c_drop_prob")
 GENERATION_ROOTS = ("UNet",)
 OWN_LOOP_ROOTS = ("sample_w",)
 GUIDANCE_ROOTS = ("w",)
-
-OUTCOMES: Mapping[Ending, Outcome] = {
-    Ending.RAISED: Outcome.CRASHED,
-    Ending.CRASHED: Outcome.CRASHED,
-    Ending.PROTOCOL: Outcome.CRASHED,
-    Ending.BAD_VALUE: Outcome.FAILED,
-    Ending.TIMED_OUT: Outcome.TIMED_OUT,
-    Ending.OUT_OF_MEMORY: Outcome.OUT_OF_MEMORY,
-    Ending.OUTPUT_LIMIT: Outcome.OUTPUT_LIMIT,
-}
 
 
 class PipelineFault(Exception):  # noqa: N818  (an outcome, not an error of ours)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from grading.checking import CheckFailed
-from grading.outcomes import Outcome
+from grading.outcomes import OUTCOMES, Outcome
 from grading.report import CheckReport
 from grading.student import LoadFault
 from reference.pack import Blank
@@ -17,16 +17,6 @@ from sandbox.limits import Deadline
 # The slowest check of the solution takes 0.1 s of processor time; fifty times that leaves room for slow but right code
 # on a slow machine. Three times as long on the clock, since other gradings may share the cores.
 DEADLINE = Deadline(cpu_seconds=5.0, wall_seconds=15.0)
-
-_OUTCOMES = {
-    Ending.RAISED: Outcome.CRASHED,
-    Ending.CRASHED: Outcome.CRASHED,
-    Ending.PROTOCOL: Outcome.CRASHED,
-    Ending.BAD_VALUE: Outcome.FAILED,
-    Ending.TIMED_OUT: Outcome.TIMED_OUT,
-    Ending.OUT_OF_MEMORY: Outcome.OUT_OF_MEMORY,
-    Ending.OUTPUT_LIMIT: Outcome.OUTPUT_LIMIT,
-}
 
 
 @dataclass
@@ -76,9 +66,9 @@ class Check:
         elif isinstance(error, AssertionError):
             outcome, message = Outcome.FAILED, str(error) or f"Does not hold: {self.title}."
         elif isinstance(error, LoadFault):
-            outcome, message = _OUTCOMES[error.fault.ending], _describe(error.fault, self, "The definition of")
+            outcome, message = OUTCOMES[error.fault.ending], _describe(error.fault, self, "The definition of")
         elif isinstance(error, GuestFault):
-            outcome, message = _OUTCOMES[error.ending], _describe(error, self, "Your")
+            outcome, message = OUTCOMES[error.ending], _describe(error, self, "Your")
         return CheckReport(
             name=self.name,
             title=self.title,

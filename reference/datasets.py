@@ -118,8 +118,7 @@ def _mnist_files(train: bool) -> Any:
     mnist = import_torchvision_mnist()
     configured = os.environ.get(ENVIRONMENT_VARIABLE)
     cache = _user_data_directory()
-    # A place that was named on purpose is the only one looked at: falling through would hide a typing mistake.
-    for root in [Path(configured)] if configured else [_SHARED, cache]:
+    for root in mnist_places():
         try:
             return mnist(root, train=train)
         except RuntimeError:  # torchvision's "Dataset not found"
@@ -137,6 +136,13 @@ def _mnist_files(train: bool) -> Any:
         f"Set {ENVIRONMENT_VARIABLE} to a folder that holds MNIST/raw as torchvision lays it out, or give the machine "
         "network once, or choose the recipe digits16, which needs no data set."
     )
+
+
+def mnist_places() -> list[Path]:
+    """The folders in which MNIST is looked for, the first one first."""
+    configured = os.environ.get(ENVIRONMENT_VARIABLE)
+    # A place that was named on purpose is the only one looked at: falling through would hide a typing mistake
+    return [Path(configured)] if configured else [_SHARED, _user_data_directory()]
 
 
 def _user_data_directory() -> Path:
