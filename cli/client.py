@@ -186,7 +186,8 @@ def _refused(response: httpx.Response) -> CommandError:
     """What the server said (RFC 9457), or at least its status."""
     try:
         problem = response.json()
-        message = f"{problem['title']}. {problem['detail']}"
+        parts = dict.fromkeys((problem["title"], problem["detail"]))  # the same for what no route knows
+        message = ". ".join(parts)
     except (ValueError, KeyError, TypeError):
         phrase = (
             HTTPStatus(response.status_code).phrase if response.status_code in set(HTTPStatus) else "no such status"

@@ -117,10 +117,11 @@ def _read(files: Sequence[tuple[str, bytes]], sha256: str, notices: list[str]) -
     pieces: dict[str, list[Piece]] = {name: [] for name, _ in files}
     for owner, parts in zip(owners, source.try_pieces(cells), strict=True):
         pieces[owner] += parts
-    faults = [piece for parts in pieces.values() for piece in parts if piece.fault]
-    notices = notices + [f"Not read, since it is not valid Python: {piece.fault}." for piece in faults[:MAX_NOTICES]]
+    # One mistake may leave several pieces unread
+    faults = list(dict.fromkeys(piece.fault for parts in pieces.values() for piece in parts if piece.fault))
+    notices = notices + [f"Not read, since it is not valid Python: {fault}." for fault in faults[:MAX_NOTICES]]
     if len(faults) > MAX_NOTICES:
-        notices.append(f"{len(faults) - MAX_NOTICES} more pieces are not valid Python.")
+        notices.append(f"{len(faults) - MAX_NOTICES} more places are not valid Python.")
     return HandIn(
         sha256=sha256,
         files=tuple(SourceFile(name=name, pieces=tuple(parts)) for name, parts in pieces.items()),

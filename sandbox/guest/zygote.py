@@ -17,6 +17,8 @@ from typing import Any
 from . import confine
 
 DATA = 3  # the descriptor on which a session talks to the judge
+FORK_SECONDS = 10.0  # for a killed fork bomb to be cleared away, which takes the kernel some 0.1 s
+RETRY_SECONDS = 0.01  # between two attempts to fork meanwhile
 LENGTH = struct.Struct("!H")  # before each request: requests may follow each other without waiting for an answer
 
 
@@ -100,12 +102,26 @@ class Zygote:
         self._configuration = configuration
         self._sessions: set[int] = set()
         self._dropped: list[int] = []  # killed, not yet reaped
-        self._spare, self._to_spare = self._fork()
+        self._spare: tuple[int, socket.socket] | None = self._fork(patience=0)
 
-    def _fork(self) -> tuple[int, socket.socket]:
-        confine.before_fork(self._configuration)
-        near, far = socket.socketpair()
-        pid = os.fork()
+    def _fork(self, *, patience: float) -> tuple[int, socket.socket]:
+        """The next session's process, and the way to it.
+
+        Tries for `patience` seconds where a session has used up the processes of the guest. Raises `BlockingIOError`.
+        """
+        until = time.monotonic() + patience
+        while True:
+            confine.before_fork(self._configuration)
+            near, far = socket.socketpair()
+            try:
+                pid = os.fork()
+                break
+            except BlockingIOError:
+                near.close()
+                far.close()
+                if time.monotonic() >= until:
+                    raise
+                time.sleep(RETRY_SECONDS)
         if pid == 0:
             try:
                 near.close()
@@ -130,14 +146,18 @@ class Zygote:
                 self._drop(request["pid"])
 
     def _open(self, descriptors: list[int]) -> None:
+        pid, to_session = self._spare or self._fork(patience=FORK_SECONDS)
         with contextlib.suppress(OSError):  # a dead spare is noticed by the judge, whose connection closes
-            socket.send_fds(self._to_spare, [b"!"], descriptors)
+            socket.send_fds(to_session, [b"!"], descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
-        self._to_spare.close()
-        send(self._control, {"pid": self._spare})
-        self._sessions.add(self._spare)
-        self._spare, self._to_spare = self._fork()
+        to_session.close()
+        send(self._control, {"pid": pid})
+        self._sessions.add(pid)
+        try:
+            self._spare = self._fork(patience=0)
+        except BlockingIOError:  # a fork bomb, or one that is still being cleared away; gone by the next session
+            self._spare = None
 
     def _drop(self, pid: int) -> None:
         """End a session of which nothing is to be known, without a word, and without waiting where nothing needs it."""
@@ -152,7 +172,7 @@ class Zygote:
         answer = end(pid, grace)
         self._sessions.discard(pid)
         if not self._configuration["own_namespaces"]:  # with them, nothing has survived process 1
-            confine.kill_leftovers(pid, self._sessions | {self._spare})
+            confine.kill_leftovers(pid, self._sessions | ({self._spare[0]} if self._spare else set()))
         return answer
 
 

@@ -208,3 +208,10 @@ def test_control_groups_are_removed() -> None:
         assert guests.answers(started)
         assert len(groups() - before) == len(folders)
     assert not groups() - before
+
+
+def test_sessions_go_on_after_fork_bombs(sandboxed: Guest) -> None:
+    source = "import os\ndef attack():\n while True: os.fork()"
+    for _ in range(5):  # whether the root process meets the bomb or what is left of it is a matter of luck
+        guests.fault_of(sandboxed, source, IMPATIENT)
+        assert guests.answers(sandboxed)

@@ -1,5 +1,7 @@
 """Training through a real guest: what goes right, and what students' and hostile code makes of it."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from pipelines import RECIPE, pipeline
@@ -47,7 +49,7 @@ def test_a_right_pipeline_is_trained(run):
 def test_training_learns(run):
     longer = RECIPE.model_copy(update={"images": 1600})
     made = pipeline()
-    trained = run(type(made)(**{**vars(made), "recipe": longer}))
+    trained = run(replace(made, recipe=longer))
     assert trained.report.loss[-1].loss < 0.6 * trained.report.loss[0].loss
 
 
@@ -59,16 +61,25 @@ def test_the_same_submission_is_trained_in_the_same_way(run):
     assert any(not torch.equal(tensor, other.weights[name]) for name, tensor in first.weights.items())
 
 
-def test_labels_are_permuted_and_nothing_in_the_guest_says_how(run):
-    permutations = {tuple(run(pipeline(), submission=name).classes.tolist()) for name in "abc"}
-    assert len(permutations) == 3
-    assert all(sorted(permutation) == list(range(10)) for permutation in permutations)
+def test_the_guest_sees_permuted_labels(guest, digits, classifier):
+    """Trained on threes only, a hand-in that tells what it sees tells another digit from submission to submission."""
+    threes = replace(digits, images=digits.images[digits.labels == 3], labels=digits.labels[digits.labels == 3])
+    tell = (
+        "    c_hot = F.one_hot(",
+        "    if len(c.unique()) == 1: raise ValueError(f'labels: {c[0]}')\n    c_hot = F.one_hot(",
+    )
+    seen = set()
+    for submission in "abcd":
+        seeds = Seeds(b"key", submission)
+        trained = train(pipeline(tell), guest, threes, classifier, seeds=seeds, threads=1, emit=lambda event: None)
+        assert f"labels: {trained.classes[3]}" in trained.message
+        assert sorted(trained.classes.tolist()) == list(range(10))
+        seen.add(int(trained.classes[3]))
+    assert len(seen) > 1
 
 
 def test_group_sizes_written_into_the_network_fit_narrow_ones(run):
-    trained = run(
-        pipeline(("big_group_size=8", "big_group_size=32"), ("GELUConvBlock(up_chs[0]", "GELUConvBlock(up_chs[0]"))
-    )
+    trained = run(pipeline(("big_group_size=8", "big_group_size=32")))
     assert trained.status is Outcome.PASSED
 
 
