@@ -199,7 +199,7 @@ def test_what_goes_wrong_is_said(run, fault):
 
 
 def test_a_loss_that_never_ends_is_found_before_any_data_is_sent(run, monkeypatch):
-    monkeypatch.setattr(training, "REHEARSAL", Deadline(cpu_seconds=6, wall_seconds=30))
+    monkeypatch.setattr(training, "REHEARSAL", Deadline(cpu_seconds=3, wall_seconds=30))
     trained = run(pipeline((LOSS, "    while True: pass\n")))
     assert trained.status is Outcome.TIMED_OUT
     assert trained.report.images == 0
