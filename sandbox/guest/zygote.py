@@ -48,8 +48,9 @@ def send(control: socket.socket, answer: dict[str, Any]) -> None:
 def warm() -> None:
     """Import what sessions need, with a single thread: a fork of a process with a thread pool hangs."""
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
-    # Threads that wait sleep: where they spin, two guests on the same cores slow each other down by a factor of forty
-    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    # Threads that wait spin for microseconds, then sleep (docs/benchmarks.md). libgomp's own 300,000 turns make two
+    # guests on the same cores slow each other down by a factor of thirty and more
+    os.environ["GOMP_SPINCOUNT"] = "1000"
     import einops  # noqa: F401
     import numpy.random  # noqa: F401
     import torch
