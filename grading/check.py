@@ -321,18 +321,12 @@ def _forgetting_modules(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _environment() -> Iterator[None]:
-    """Keep pytest from options in the environment, and the environment from pytest's marks.
-
-    One thread: tensors are small here, and threads that wait for each other on busy cores cost five times the time.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    """Keep pytest from options in the environment, and the environment from pytest's marks."""
     names = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_CURRENT_TEST", "PYTEST_VERSION")
     before = {name: os.environ.pop(name) for name in names if name in os.environ}
     try:
         yield
     finally:
-        torch.set_num_threads(threads)
         for name in names:
             os.environ.pop(name, None)
         os.environ.update(before)

@@ -45,7 +45,6 @@ def generate(
     pass_mark: float,
     sweep: bool,
     seeds: Seeds,
-    threads: int,
     emit: Emit,
 ) -> tuple[GenerationRun, dict[str, bytes]]:
     """Generate digits and count those that are read as what they are meant to be.
@@ -57,7 +56,6 @@ def generate(
         pass_mark: share of right digits that passes.
         sweep: whether to try other guidance weights too.
         seeds: of the submission.
-        threads: that the guest may compute with.
         emit: told about the count after each batch.
 
     Returns the report and its pictures, PNG by name. Whatever the student's code does becomes an outcome. Raises
@@ -66,9 +64,9 @@ def generate(
     guidance_weight, notice = _guidance_weight(pipeline, guest)
     run = GenerationRun(status=Outcome.PASSED, message=notice, guidance_weight=guidance_weight, pass_mark=pass_mark)
     artifacts: dict[str, bytes] = {}
-    deadline = Deadline(cpu_seconds=threads * WALL_SECONDS, wall_seconds=WALL_SECONDS)
+    deadline = Deadline(cpu_seconds=WALL_SECONDS, wall_seconds=WALL_SECONDS)
     purpose = f"generate/{pipeline.run}"
-    with guest.session(deadline, seed=seeds.seed(f"{purpose}/guest"), threads=threads) as session:
+    with guest.session(deadline, seed=seeds.seed(f"{purpose}/guest")) as session:
         judge = _Generation(pipeline, trained, classifier, session, seeds.seed(f"{purpose}/noise"))
         try:
             judge.load()

@@ -4,7 +4,7 @@ This module starts without torch. The guest is started first, and what needs tor
 it too: each takes seconds, and a student waits for the longer one instead of for both.
 """
 
-import os
+import gc
 import platform
 import time
 from collections.abc import Iterator, Mapping
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 # The parts whose version can change what a grading says
 PARTS = ("noisemark", "torch", "einops", "numpy", "pytest")
-# Threads that a guest may train with. More do not help networks this small, and would take the cores from other guests.
-MAX_THREADS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +52,10 @@ def grade(
     device: str,
     emit: Emit,
 ) -> Grading:
-    """Grade a hand-in.
+    """Grade a hand-in, computing with one thread from then on.
+
+    Networks this small gain next to nothing from a second thread (docs/benchmarks.md), gradings side by side lose much
+    by it, and sums that are split otherwise on a machine with more cores would give other images there.
 
     Args:
         hand_in: what the student handed in.
@@ -84,12 +85,20 @@ def _grade(
             answers = harvest(hand_in, pack)
 
         # torch comes in only here, see above
-        from grading.check import run_checks
-        from grading.reference import Reference
-        from grading.runs import load_equipment, run_pipelines
+        with _no_garbage_collection():
+            import torch
 
-        # Before the student waits for checks, so that a missing data set is known at once
-        equipment = load_equipment(recipe) if train else None
+            from grading.check import run_checks
+            from grading.reference import Reference
+
+        torch.set_num_threads(1)
+
+        equipment = None
+        if train:
+            from grading.runs import load_equipment
+
+            # Before the student waits for checks, so that a missing data set is known at once
+            equipment = load_equipment(recipe)
         reference = Reference(pack)
         with clock.stage("check"):
             blanks = run_checks(answers, pack, reference, guest, seeds, emit)
@@ -97,6 +106,8 @@ def _grade(
     training, generation = None, None
     artifacts: dict[str, bytes] = {}
     if equipment is not None:
+        from grading.runs import run_pipelines
+
         training, generation, artifacts = run_pipelines(
             answers,
             blanks,
@@ -105,7 +116,6 @@ def _grade(
             equipment,
             backend=backend,
             device=device,
-            threads=_threads(),
             seeds=seeds,
             clock=clock,
             emit=emit,
@@ -133,6 +143,16 @@ def _grade(
     return Grading(report=report, artifacts=artifacts)
 
 
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """For imports, which make a million objects that stay: searching them for garbage takes 0.3 s of torch's 2.3 s."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
 class Clock:
     """Tells the listener when a stage begins and ends, and adds up the seconds of each."""
 
@@ -148,10 +168,6 @@ class Clock:
         seconds = time.monotonic() - start
         self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
         self._emit(StageFinished(stage=stage, seconds=seconds))
-
-
-def _threads() -> int:
-    return min(MAX_THREADS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
 def _classifier(metadata: "Metadata") -> Classifier:

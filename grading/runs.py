@@ -47,7 +47,6 @@ def run_pipelines(
     *,
     backend: Backend,
     device: str,
-    threads: int,
     seeds: Seeds,
     clock: Clock,
     emit: Emit,
@@ -72,7 +71,6 @@ def run_pipelines(
                     equipment.digits,
                     equipment.classifier,
                     seeds=seeds,
-                    threads=threads,
                     emit=emit,
                 )
             if trained.status is not Outcome.PASSED:
@@ -86,7 +84,6 @@ def run_pipelines(
                     pass_mark=policy.pass_mark,
                     sweep=name == "submitted",  # the sweep is about the student's own network
                     seeds=seeds,
-                    threads=threads,
                     emit=emit,
                 )
             artifacts.update(pictures)

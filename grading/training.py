@@ -60,7 +60,6 @@ def train(
     classifier: Classifier,
     *,
     seeds: Seeds,
-    threads: int,
     emit: Emit,
 ) -> Trained:
     """Train a pipeline for as many images as its recipe says.
@@ -71,12 +70,11 @@ def train(
         digits: the generator's split.
         classifier: reads what the untrained network draws.
         seeds: of the submission.
-        threads: that the guest may compute with.
         emit: told about progress once a second, and shown a grid now and then.
 
     Whatever the student's code does becomes an outcome. Raises `SandboxError`.
     """
-    return _Training(pipeline, guest, digits, classifier, seeds, threads, emit).run()
+    return _Training(pipeline, guest, digits, classifier, seeds, emit).run()
 
 
 class _Training:
@@ -87,7 +85,6 @@ class _Training:
         digits: Digits,
         classifier: Classifier,
         seeds: Seeds,
-        threads: int,
         emit: Emit,
     ) -> None:
         self._pipeline = pipeline
@@ -95,7 +92,6 @@ class _Training:
         self._guest = guest
         self._digits = digits
         self._classifier = classifier
-        self._threads = threads
         self._emit = emit
         purpose = f"train/{pipeline.run}"
         self._guest_seed = seeds.seed(f"{purpose}/guest")
@@ -144,7 +140,7 @@ class _Training:
     def _rehearse(self) -> Deadline:
         """Build, announce, draw untrained, train on noise. Returns the deadline for the real training."""
         batch = self._recipe.batch_size
-        with self._guest.session(REHEARSAL, seed=self._guest_seed, threads=self._threads) as session:
+        with self._guest.session(REHEARSAL, seed=self._guest_seed) as session:
             network = Network(session, self._pipeline.training, self._pipeline)
             self._manifest = network.manifest()
             size = count_parameters(self._manifest)
@@ -162,12 +158,12 @@ class _Training:
             raise PipelineFault(Outcome.FAILED, "The loss of the very first batch is not a finite number.")
         seconds = min(SLOWDOWN * self._recipe.images / rate, self._recipe.images / SLOWEST_IMAGES_PER_SECOND)
         wall = GRACE_SECONDS + seconds
-        return Deadline(cpu_seconds=self._threads * wall, wall_seconds=wall)
+        return Deadline(cpu_seconds=wall, wall_seconds=wall)
 
     def _train(self, deadline: Deadline) -> dict[str, Tensor]:
         batch, total = self._recipe.batch_size, self._recipe.images // self._recipe.batch_size
         indices = self._indices()
-        with self._guest.session(deadline, seed=self._guest_seed, threads=self._threads) as session:
+        with self._guest.session(deadline, seed=self._guest_seed) as session:
             network = Network(session, self._pipeline.training, self._pipeline)
             done, burst = 0, 1
             shows = [total * part // (GRIDS + 1) for part in range(1, GRIDS + 1)]

@@ -69,7 +69,7 @@ class Guest:
             self._sandbox.discard(at_once=not self._ready)
             self._sandbox = None
 
-    def session(self, deadline: Deadline, *, seed: int, threads: int = 1) -> "Session":
+    def session(self, deadline: Deadline, *, seed: int) -> "Session":
         """Open a session: a process of its own, from which nothing leaks into the next one.
 
         `seed` seeds torch, numpy and random in it. Raises `SandboxError`.
@@ -94,7 +94,7 @@ class Guest:
         channel = Channel(judge_end, output, self._limits.output_bytes, sandbox.watch)
         exchange = Exchange(self, pid, channel, deadline, self._limits, memory_kills)
         try:
-            exchange.ask("begin", {"cpu_seconds": deadline.cpu_seconds, "seed": seed, "threads": threads}, [])
+            exchange.ask("begin", {"cpu_seconds": deadline.cpu_seconds, "seed": seed}, [])
         except GuestFault as fault:  # no student code has reached it yet
             exchange.close()
             raise SandboxError(f"a session did not begin: {fault.message}; {self.log()}") from None

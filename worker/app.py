@@ -6,6 +6,7 @@ A pool of processes (Celery's default) would be wrong: the grader's thread lives
 such a pool are daemons, which may have no children of their own, while each judge is one.
 """
 
+import os
 from typing import Any
 
 from celery import Celery, signals
@@ -21,6 +22,7 @@ ARGUMENTS = (
     "worker",
     "--pool=threads",
     "--concurrency=1",
+    f"--hostname=worker-{os.getpid()}@%h",  # Celery's name for it; two of the same name on a host would clash
     "--loglevel=WARNING",
     # What workers tell each other: they have nothing to say, the database knows everything.
     "--without-gossip",

@@ -79,8 +79,10 @@ class Part:
             os.killpg(self._process.pid, signal.SIGKILL)  # what it may have left behind
 
 
-def serve(announce: Callable[[str], None]) -> None:
+def serve(workers: int, announce: Callable[[str], None]) -> None:
     """Run the service until somebody sends SIGINT or SIGTERM. `announce` is called with its URL once it is ready.
+
+    Each of the `workers` grades one hand-in at a time.
 
     Raises:
         ConfigurationError: the settings cannot be, or the port is taken.
@@ -115,11 +117,13 @@ def serve(announce: Callable[[str], None]) -> None:
         wait(lambda: broker_answers(celery), "Redis")
         _migrate(settings.database)
         start("The API", [sys.executable, "-m", "api", "--fd", str(listener.fileno())], (listener.fileno(),))
-        start("The worker", [sys.executable, "-m", "worker"])
+        for number in range(1, workers + 1):
+            start(f"Worker {number}", [sys.executable, "-m", "worker"])
         host, port = listener.getsockname()[:2]
         url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         wait(lambda: _answers(f"{url}/healthz"), "The API")
-        wait(lambda: bool(celery.control.ping(timeout=0.5)), "The worker")  # seconds until it counts as silent
+        # Seconds until a worker counts as silent
+        wait(lambda: len(celery.control.ping(timeout=0.5, limit=workers)) == workers, "A worker")
         announce(url)
         while True:
             for part in parts:
@@ -204,11 +208,25 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
+def default_workers() -> int:
+    """One for each core, as a grading computes with one thread; four at most, each of which takes 1.5 GB of memory."""
+    return min(4, os.cpu_count() or 1)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of workers; give 1 or more")
+    return int(text)
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="scripts/serve", description="Runs Noisemark on this machine.")
     parser.add_argument("--host", help="address to listen on (127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to listen on (8000); 0 takes a free one")
     parser.add_argument("--data-dir", type=Path, help="where database and blobs lie (./var)")
+    parser.add_argument(
+        "--workers", type=_count, default=default_workers(), help="hand-ins graded at a time (%(default)s here)"
+    )
     parser.add_argument("--ready-file", type=Path, help="the URL is written there when the service is ready")
     parser.add_argument(
         "--sandbox", choices=["auto", "bubblewrap", "none"], help="none runs student code unprotected: own work only"
@@ -227,7 +245,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     try:
         with stop_on_signals():
-            serve(announce)
+            serve(options.workers, announce)
     except Stopped:
         return 0
     except ConfigurationError as error:

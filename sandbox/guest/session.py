@@ -277,7 +277,6 @@ def run(data: socket.socket) -> None:
     confine.limit_processor_time(body["cpu_seconds"])
     sys.stdout = os.fdopen(1, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)
     sys.stderr = os.fdopen(2, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)
-    torch.set_num_threads(body["threads"])
     reseed(body["seed"])
     connection.send("ready", {}, [])
     Session(connection).serve()

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 import pytest
-import torch
 from pipelines import RECIPE
 
 from reference import datasets
@@ -29,12 +28,3 @@ def digits() -> Digits:
 @pytest.fixture(scope="session")
 def classifier() -> Classifier:
     return load_classifier("digits16")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small work: on a busy machine threads that wait for each other cost more than they bring."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)

@@ -28,7 +28,7 @@ ASKED = "model(x_t.repeat(2, 1, 1, 1), t.repeat(2 * n_samples), c, c_mask)"
 @pytest.fixture(scope="module")
 def trained(guest, digits, classifier) -> Trained:
     seeds = Seeds(b"key", "a")
-    return train(pipeline(), guest, digits, classifier, seeds=seeds, threads=1, emit=lambda event: None)
+    return train(pipeline(), guest, digits, classifier, seeds=seeds, emit=lambda event: None)
 
 
 @pytest.fixture
@@ -44,7 +44,6 @@ def run(guest, classifier, trained):
             pass_mark=0.95,
             sweep=sweep,
             seeds=Seeds(b"key", "a"),
-            threads=1,
             emit=emit,
         )
 

@@ -22,7 +22,7 @@ LOSS = "    return F.mse_loss(noise_pred, noise)\n"
 def run(guest, digits, classifier):
     def train_it(made: Pipeline, submission: str = "a", emit=lambda event: None) -> Trained:
         seeds = Seeds(b"key", submission)
-        return train(made, guest, digits, classifier, seeds=seeds, threads=1, emit=emit)
+        return train(made, guest, digits, classifier, seeds=seeds, emit=emit)
 
     return train_it
 
@@ -71,7 +71,7 @@ def test_the_guest_sees_permuted_labels(guest, digits, classifier):
     seen = set()
     for submission in "abcd":
         seeds = Seeds(b"key", submission)
-        trained = train(pipeline(tell), guest, threes, classifier, seeds=seeds, threads=1, emit=lambda event: None)
+        trained = train(pipeline(tell), guest, threes, classifier, seeds=seeds, emit=lambda event: None)
         assert f"labels: {trained.classes[3]}" in trained.message
         assert sorted(trained.classes.tolist()) == list(range(10))
         seen.add(int(trained.classes[3]))

@@ -1,20 +1,8 @@
 """What the tests of data sets and classifiers share."""
 
-from collections.abc import Iterator
-
 import pytest
-import torch
 
 from reference.datasets import import_torchvision_mnist
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small work: on a busy machine threads that wait for each other cost more than they bring."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture
