@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import shutil
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,7 +23,7 @@ _GIB = 2**30
 class Finding(BaseModel):
     """One thing that was looked at."""
 
-    topic: Literal["sandbox", "device", "data", "library", "machine"]
+    topic: Literal["sandbox", "program", "device", "data", "library", "machine"]
     name: str
     state: Literal["good", "missing", "broken"]  # missing: the rest works without it
     detail: str  # what was found, or what is missing
@@ -50,12 +51,12 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON on s
 
 
 def _sandboxes() -> list[Finding]:
-    from sandbox.doctor import probe
+    from sandbox.doctor import parts, probe
 
-    return [
+    backends = [
         Finding(
             topic="sandbox",
-            name=" ".join(filter(None, (status.name, status.version))),
+            name=status.name,
             # `none` is always there, and is no sandbox
             state="good" if status.available and status.name != "none" else "missing",
             detail="; ".join(filter(None, (status.isolation, status.missing))),
@@ -63,6 +64,21 @@ def _sandboxes() -> list[Finding]:
         )
         for status in probe()
     ]
+    programs = [
+        Finding(
+            topic="program",
+            name=part.name,
+            state="missing" if not part.found or _number(part.found) < _number(part.needed) else "good",
+            detail=f"{part.found or 'not here'}; needed: {part.needed} or newer",
+            remedy=f"Older ones: {part.holes}. A distribution may have mended its own." if part.found else "",
+        )
+        for part in parts()
+    ]
+    return [*backends, *programs]
+
+
+def _number(version: str) -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d+", version)[:3]))
 
 
 def _devices() -> list[Finding]:

@@ -18,6 +18,8 @@ from sandbox.faults import SandboxUnavailable
 
 class Sandbox(StrEnum):
     AUTO = "auto"
+    DOCKER_GVISOR = "docker-gvisor"
+    DOCKER_RUNC = "docker-runc"
     BUBBLEWRAP = "bubblewrap"
     NONE = "none"
 

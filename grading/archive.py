@@ -29,6 +29,9 @@ _IGNORED_PARTS = frozenset({"__MACOSX", ".ipynb_checkpoints", ".git", ".vscode",
 _IGNORED_NAMES = frozenset({".DS_Store", "Thumbs.db", "desktop.ini", ".gitignore", "LICENSE", "README"})
 _IGNORED_SUFFIXES = frozenset({".md", ".txt", ".rst", ".png", ".jpg", ".jpeg", ".gif", ".svg", ".pdf", ".toml"})
 
+# What `zipfile` raises over records that make no sense; `OverflowError`: an entry said to lie 2**63 bytes away
+_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, struct.error, ValueError, OSError, OverflowError)
+
 _BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
@@ -59,7 +62,7 @@ def unpack(name: str, content: bytes) -> Unpacked:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             return _unpack(name, archive)
-    except (zipfile.BadZipFile, zlib.error, EOFError, struct.error, UnicodeDecodeError, ValueError, OSError) as error:
+    except _DAMAGE as error:
         raise BadInput(f"`{name}` is damaged ({error}). Zip the files again.") from error
     except (NotImplementedError, RuntimeError) as error:
         raise BadInput(f"`{name}` is packed in a way that cannot be read ({error}). Make a plain zip of it.") from error

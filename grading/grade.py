@@ -22,7 +22,7 @@ from grading.report import Classifier, Interval, Provenance, Report
 from grading.scoring import score_report
 from grading.seeds import Seeds
 from reference.pack import Pack, Recipe
-from sandbox.backends import Backend
+from sandbox.backend import Backend
 from sandbox.faults import SandboxError
 from sandbox.limits import Limits
 

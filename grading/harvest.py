@@ -349,7 +349,16 @@ class _Harvester:
         return Answer(blank=blank, status="not_attempted", message=message)
 
     def _fault_of(self, name: str) -> str | None:
-        return next((piece.fault for piece in self.modules.broken if name in piece.names), None)
+        return self._faults.get(name)
+
+    @cached_property
+    def _faults(self) -> dict[str, str]:
+        """Why a name could not be read, by name: the first broken piece that seems to define it."""
+        found: dict[str, str] = {}
+        for piece in self.modules.broken:
+            for name in piece.names:
+                found.setdefault(name, piece.fault or "")
+        return found
 
     def _hint(self, blank: Blank) -> str:
         for name in blank.names:

@@ -97,7 +97,8 @@ class Modules:
             inner = [node for node in _inner_imports(tree) if self._is_of_siblings(node, index)]
             if inner:  # as good at top level, where they can be resolved
                 nodes += inner
-                for found_inside in inner:
+                # Last first: what stands before it on the same line keeps its place
+                for found_inside in sorted(inner, key=lambda node: (node.lineno, node.col_offset), reverse=True):
                     _blank_out(found_inside, lines)
                 tree = parse("\n".join(lines))
             for node in nodes + tree.body:

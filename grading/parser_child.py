@@ -44,7 +44,7 @@ def read_notebook(content: bytes) -> Verdict:
         return {"error": "is not a notebook: there is no table of cells in it. Save it again in Jupyter."}
     version = notebook.get("nbformat", 4)
     if version not in (3, 4) or isinstance(version, bool):
-        return {"error": f"has notebook format {str(version)[:20]}; 3 and 4 can be read. Save it again in Jupyter."}
+        return {"error": f"has notebook format {ascii(version)[:20]}; 3 and 4 can be read. Save it again in Jupyter."}
     cells = notebook.get("cells")
     if version == 3:
         tables = [sheet for sheet in _list(notebook.get("worksheets")) if isinstance(sheet, dict)]

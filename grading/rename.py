@@ -85,7 +85,10 @@ def _place(node: ast.AST, name: str, lines: list[bytes]) -> tuple[int, int] | No
 def _in_tree(source: str, changes: _Changes) -> str:
     """The statement written anew from its syntax tree: right, but its lines move."""
     tree = parse(source)
-    return ast.unparse(_apply(tree, usage(tree.body[0]), changes))
+    try:
+        return ast.unparse(_apply(tree, usage(tree.body[0]), changes))
+    except ValueError:  # an f-string around a text that needs a backslash: Python reads some that it cannot write
+        return source  # a name may now mean the wrong thing, in this one statement
 
 
 def _apply(tree: ast.Module, found: Usage, changes: _Changes) -> ast.Module:

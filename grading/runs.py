@@ -1,6 +1,7 @@
 """The runs of a grading: the pipeline as submitted, which counts, and perhaps a repaired one, which explains."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from grading.events import Emit, Run
@@ -16,7 +17,8 @@ from grading.training import train
 from reference.classifiers import Classifier, ClassifierUnavailable, load_classifier
 from reference.datasets import DataUnavailable, Digits, load
 from reference.pack import Recipe
-from sandbox.backends import Backend
+from sandbox import gpus
+from sandbox.backend import Backend
 from sandbox.limits import Limits
 
 
@@ -59,8 +61,12 @@ def run_pipelines(
     policy = reference.pack.file.accuracy
     artifacts: dict[str, bytes] = {}
 
-    # Two sandboxes: what generates must never have been where training images are
-    with backend.start(Limits()) as training_guest, backend.start(Limits()) as generation_guest:
+    # Two sandboxes: what generates must never have been where training images are. They take turns on one GPU.
+    with (
+        _gpu(device) as gpu,
+        backend.start(Limits(gpu=gpu)) as training_guest,
+        backend.start(Limits(gpu=gpu)) as generation_guest,
+    ):
 
         def run(name: Run, replaced: frozenset[str]) -> tuple[TrainingRun, GenerationRun | None]:
             pipeline = build_pipeline(harvest, reference, recipe, run=name, replaced=replaced, device=device)
@@ -100,6 +106,11 @@ def run_pipelines(
         Generation(submitted=generation, repaired=repaired_generation),
         artifacts,
     )
+
+
+def _gpu(device: str) -> AbstractContextManager[str | None]:
+    """A lease of a GPU where one is to be trained on, and of nothing otherwise."""
+    return gpus.lease(gpus.devices()) if device == "cuda" else nullcontext()
 
 
 def _to_repair(harvest: Harvest, blanks: Sequence[BlankReport]) -> frozenset[str]:

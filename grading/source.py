@@ -89,15 +89,13 @@ def try_pieces(pieces: Sequence[Piece]) -> list[list[Piece]]:
         parts = [(position, part) for position in broken for part in _split_broken(found[position], splitter)]
         if not parts:
             break
-        verdicts = _verdicts([[part.source] for _, part in parts])
         for position in broken:
-            kept = [piece for piece in found[position] if piece.fault is None]
-            judged = [
-                _with(part, part.source, fault)
-                for (owner, part), (_, fault) in zip(parts, verdicts, strict=True)
-                if owner == position
-            ]
-            found[position] = sorted(kept + judged, key=lambda piece: piece.line)
+            found[position] = [piece for piece in found[position] if piece.fault is None]
+        verdicts = _verdicts([[part.source] for _, part in parts])
+        for (position, part), (_, fault) in zip(parts, verdicts, strict=True):
+            found[position].append(_with(part, part.source, fault))
+        for position in broken:
+            found[position].sort(key=lambda piece: piece.line)
     return found
 
 

@@ -36,7 +36,8 @@ class Settings(BaseSettings):
     secret_key: SecretStr | None = None  # None: one of our own in data_dir, for local use
     api_token: SecretStr | None = None  # None: no token is asked for
     # Policy: nobody who hands in chooses any of these.
-    sandbox: Literal["auto", "bubblewrap", "none"] = "auto"
+    sandbox: Literal["auto", "docker-gvisor", "docker-runc", "bubblewrap", "none"] = "auto"
+    launcher: Path | None = None  # the socket of a launcher, which then chooses the sandbox in place of each judge
     device: Literal["auto", "cpu", "cuda"] = "auto"
     train: bool = True  # False: checks only, for a course that wants no training
     # As much as `grading.archive` reads, and no more than that has any use.
@@ -81,6 +82,11 @@ class Settings(BaseSettings):
         if missing:
             raise ValueError(f"NOISEMARK_HOST={self.host} can be reached by others, so {', and '.join(missing)}")
         return self
+
+    @property
+    def backend(self) -> str:
+        """What `sandbox.backends.choose_backend` is asked for."""
+        return self.sandbox if self.launcher is None else f"launcher:{self.launcher}"
 
     def derived_key(self, purpose: str) -> bytes:
         """A key for one purpose: whoever learns it learns neither the secret nor the keys for other purposes."""

@@ -1,40 +1,49 @@
 """The choice between the ways to start a guest."""
 
-from typing import Protocol
+import os
+from pathlib import Path
 
+from sandbox.backend import Backend
 from sandbox.bubblewrap import Bubblewrap
 from sandbox.faults import SandboxUnavailable
-from sandbox.guest_client import Guest
-from sandbox.limits import Limits
+from sandbox.launched import Launched
 from sandbox.plain import NoSandbox
 
-
-class Backend(Protocol):
-    """A way to start guests."""
-
-    @property
-    def name(self) -> str:
-        """The word by which it is chosen."""
-
-    @property
-    def isolation(self) -> str:
-        """One line for reports, with what could not be enforced."""
-
-    @property
-    def sandboxed(self) -> bool:
-        """Whether there is a wall at all."""
-
-    def start(self, limits: Limits) -> Guest:
-        """Start a guest. Returns at once. Raises `SandboxError`."""
+NAMES = ("docker-gvisor", "docker-runc", "bubblewrap", "none")  # best first
+ENGINE_SOCKET = Path("/var/run/docker.sock")
 
 
 def choose_backend(name: str | None) -> Backend:
     """The backend of that name; the best one that works here where `name` is None or "auto".
 
-    Going without a sandbox has to be asked for by name. Raises `SandboxUnavailable`.
+    "launcher:PATH" is the launcher that listens at PATH, whatever backend it was started with. Going without a sandbox
+    has to be asked for by name. Raises `SandboxUnavailable`.
     """
+    if name is None or name == "auto":
+        return _best()
+    if name.startswith("launcher:"):
+        return Launched(Path(name.removeprefix("launcher:")))
     if name == "none":
         return NoSandbox()
-    if name in (None, "auto", "bubblewrap"):
+    if name == "bubblewrap":
         return Bubblewrap()
-    raise SandboxUnavailable(f"there is no sandbox {name!r}; choose bubblewrap or none")
+    if name in NAMES:
+        from sandbox.container import ContainerBackend  # takes a third of a second, for those who have an engine
+
+        return ContainerBackend(name)
+    raise SandboxUnavailable(f"there is no sandbox {name!r}; choose {', '.join(NAMES[:-1])} or none")
+
+
+def has_engine() -> bool:
+    """Whether a Docker engine may be expected on this machine."""
+    return "DOCKER_HOST" in os.environ or ENGINE_SOCKET.exists()
+
+
+def _best() -> Backend:
+    reasons = []
+    for name in NAMES[:-1] if has_engine() else ("bubblewrap",):
+        try:
+            return choose_backend(name)
+        except SandboxUnavailable as error:
+            reasons.append(str(error))
+    raise SandboxUnavailable("; ".join(dict.fromkeys(reasons)))

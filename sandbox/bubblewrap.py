@@ -13,18 +13,17 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import tempfile
-from collections.abc import Callable
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from sandbox import memory, packages
+from sandbox import packages
+from sandbox.backend import Backend
 from sandbox.cgroups import ControlGroup, writable
-from sandbox.faults import SandboxUnavailable
-from sandbox.guest_client import Guest
-from sandbox.launch import hang_up, launch, python_executable
+from sandbox.faults import SandboxError, SandboxUnavailable
+from sandbox.launch import Sandbox, end_root_process, python_executable, start_root_process
 from sandbox.limits import Limits
+from sandbox.memory import MemoryAccount
 
 OLDEST = (0, 6, 0)  # the first version in which a tmpfs can be given permissions and a size, and --clearenv
 INSTALL = "apt-get install bubblewrap"
@@ -49,7 +48,8 @@ _REHEARSAL = """
 import json, sys
 sys.path.append(sys.argv[1])
 from guest import confine
-confine.rehearse(json.loads(sys.argv[2]))
+confine.protect_zygote()
+sys.exit(not confine.rehearse(json.loads(sys.argv[2])))
 """
 
 
@@ -152,6 +152,9 @@ def _configuration(limits: Limits, *, own_uid: bool, limit_address_space: bool) 
     """What `sandbox.guest.confine` is told."""
     return {
         "own_namespaces": True,
+        "own_user_namespace": False,  # bubblewrap has made it
+        "filter": True,
+        "linux_limits": True,
         "uid": FIRST_UID + secrets.randbelow(UIDS) if own_uid else None,
         "memory_bytes": limits.memory_bytes if limit_address_space else None,
         "processes": limits.processes,
@@ -163,41 +166,10 @@ def _configuration(limits: Limits, *, own_uid: bool, limit_address_space: bool) 
     }
 
 
-class BubblewrapSandbox:
-    """A `Sandbox` made by bubblewrap."""
-
-    sandboxed = True
-
-    def __init__(self, limits: Limits) -> None:
-        own_uid = can_change_uid()
-        self._group = ControlGroup(limits)
-        self._memory_bytes = limits.memory_bytes
-        self.log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  (closed by `discard`)
-        configuration = _configuration(limits, own_uid=own_uid, limit_address_space=not self._group.limits_memory)
-        command = self._group.prefix(_command(own_uid=own_uid))
-        self.control, self.process = launch(command, LIBRARY, configuration, self.log)
-
-    def memory_kills(self) -> int:
-        """As counted by the kernel."""
-        return self._group.memory_kills()
-
-    @property
-    def watch(self) -> Callable[[], None] | None:
-        """Watch the processes from outside where no control group does."""
-        return None if self._group.limits_memory else partial(memory.check, self.process.pid, self._memory_bytes)
-
-    def discard(self, *, at_once: bool) -> None:
-        """End it and remove its control groups."""
-        hang_up(self.control, self.process, at_once=at_once)
-        self._group.remove()
-        self.log.close()
-
-
-class Bubblewrap:
+class Bubblewrap(Backend):
     """Namespaces, a uid of its own where the host allows one, limits, a system call filter; no network."""
 
     name = "bubblewrap"
-    sandboxed = True
 
     def __init__(self) -> None:
         """Raises `SandboxUnavailable` where it does not work."""
@@ -205,9 +177,25 @@ class Bubblewrap:
             raise SandboxUnavailable(f"{why}. Way out: {remedy()}, or go without a sandbox (none)")
         self.isolation = isolation()
 
-    def start(self, limits: Limits) -> Guest:
-        """Start a guest."""
-        return Guest(lambda: BubblewrapSandbox(limits), limits)
+    def launch(self, limits: Limits) -> Sandbox:
+        """Start a sandbox; it ends with the thread that starts it. Raises `SandboxError` where it is to have a GPU."""
+        if limits.gpu:
+            raise SandboxError("bubblewrap hands no GPU on; choose a Docker sandbox, or the device cpu")
+        own_uid = can_change_uid()
+        group = ControlGroup(limits)
+        kernel_watches = group.memory_events is not None
+        configuration = _configuration(limits, own_uid=own_uid, limit_address_space=not kernel_watches)
+        process, control, log = start_root_process(group.prefix(_command(own_uid=own_uid)), LIBRARY, configuration)
+
+        def end(at_once: bool) -> None:
+            end_root_process(process, at_once=at_once)
+            group.remove()
+
+        if kernel_watches:
+            account = MemoryAccount(events=str(group.memory_events))
+        else:
+            account = MemoryAccount(watched_pid=process.pid, limit_bytes=limits.memory_bytes)
+        return Sandbox(control=control, log=log, memory=account, end=end)
 
 
 def isolation() -> str:

@@ -75,7 +75,7 @@ class ControlGroup:
         name = f"{_PREFIX}{os.getpid()}-{ControlGroup._count}"
         hierarchies = writable()
         self._folders: list[Path] = []
-        self._memory_events: Path | None = None
+        self.memory_events: Path | None = None  # None: the kernel does not limit its memory as a whole
         for hierarchy in hierarchies.values():
             _sweep(hierarchy.folder)
             folder = hierarchy.folder / name
@@ -88,19 +88,14 @@ class ControlGroup:
                 _write(folder / "memory.limit_in_bytes", limits.memory_bytes)
                 with suppress(OSError):  # kernels may go without swap accounting
                     _write(folder / "memory.memsw.limit_in_bytes", limits.memory_bytes)
-                self._memory_events = folder / "memory.oom_control"
+                self.memory_events = folder / "memory.oom_control"
             else:
                 _write(folder / "memory.max", limits.memory_bytes)
                 with suppress(OSError):
                     _write(folder / "memory.swap.max", 0)
-                self._memory_events = folder / "memory.events"
+                self.memory_events = folder / "memory.events"
         if pids := hierarchies.get("pids"):
             _write(pids.folder / name / "pids.max", limits.processes)
-
-    @property
-    def limits_memory(self) -> bool:
-        """Whether the kernel limits the memory of the guest as a whole."""
-        return self._memory_events is not None
 
     def prefix(self, command: list[str]) -> list[str]:
         """`command`, run by a shell that has entered the groups: no descendant can be outside them."""
@@ -109,13 +104,6 @@ class ControlGroup:
         script = 'while [ "$1" != -- ]; do echo $$ > "$1" || exit 1; shift; done; shift; exec "$@"'
         entries = [str(folder / "cgroup.procs") for folder in self._folders]
         return ["/bin/sh", "-c", script, "sh", *entries, "--", *command]
-
-    def memory_kills(self) -> int:
-        """How often the kernel has killed one of the guest's processes for want of memory."""
-        if self._memory_events is None:
-            return 0
-        found = re.search(r"^oom_kill (\d+)$", self._memory_events.read_text(), re.MULTILINE)
-        return int(found[1]) if found else 0
 
     def remove(self) -> None:
         """Remove the groups, once their processes are gone."""

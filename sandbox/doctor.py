@@ -4,6 +4,8 @@ import sys
 from dataclasses import dataclass
 
 from sandbox import bubblewrap, plain
+from sandbox.backends import NAMES, choose_backend, has_engine
+from sandbox.faults import SandboxUnavailable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,31 +14,58 @@ class BackendStatus:
 
     name: str
     available: bool
-    version: str | None
-    isolation: str  # what it gives, or would give
+    isolation: str  # what it gives, where it works
     missing: str | None  # what keeps it from working
     remedy: str | None  # one line to type
 
 
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A program that the wall is made of, and whether it is free of known holes."""
+
+    name: str
+    found: str  # empty: not here
+    needed: str
+    holes: str  # those of older versions
+
+
 def probe() -> list[BackendStatus]:
-    """Every backend, best first. Starts a process in a sandbox, to know that it works."""
-    version = bubblewrap.version()
-    missing = bubblewrap.missing() if sys.platform == "linux" else "bubblewrap needs Linux"
-    return [
-        BackendStatus(
-            name=bubblewrap.Bubblewrap.name,
-            available=missing is None,
-            version=".".join(map(str, version)) if version else None,
-            isolation=bubblewrap.isolation() if missing is None else "",
-            missing=missing,
-            remedy=None if missing is None else bubblewrap.remedy(),
-        ),
-        BackendStatus(
-            name=plain.NoSandbox.name,
-            available=True,
-            version=None,
-            isolation=plain.NoSandbox.isolation,
-            missing=None,
-            remedy=None,
-        ),
-    ]
+    """Every backend, best first. Starts a process in bubblewrap, to know that it works."""
+    return [_status(name) for name in NAMES]
+
+
+def _status(name: str) -> BackendStatus:
+    missing, remedy = None, None
+    if name == plain.NoSandbox.name:
+        isolation = plain.NoSandbox.isolation
+    elif name == "bubblewrap" and sys.platform != "linux":
+        isolation, missing = "", "bubblewrap needs Linux"
+    elif name.startswith("docker-") and not has_engine():
+        isolation, missing = "", "there is no Docker engine here"
+        remedy = "Install one, then scripts/build-image; docs/operators.md tells more."
+    else:
+        try:
+            isolation = choose_backend(name).isolation
+        except SandboxUnavailable as error:
+            isolation, missing = "", str(error)
+            remedy = bubblewrap.remedy() if name == "bubblewrap" else "docs/operators.md says what it needs."
+    return BackendStatus(name=name, available=missing is None, isolation=isolation, missing=missing, remedy=remedy)
+
+
+def parts() -> list[Part]:
+    """The programs that backends are made of."""
+    oldest = ".".join(map(str, bubblewrap.OLDEST))
+    version = ".".join(map(str, bubblewrap.version() or ()))
+    found = [Part(name="bubblewrap", found=version, needed=oldest, holes="it cannot size a tmpfs")]
+    if has_engine():
+        from sandbox import container
+
+        try:
+            versions = container.versions(container.engine())
+        except SandboxUnavailable:
+            versions = container.versions(None)
+        found += [
+            Part(name=name, found=versions[name], needed=needed, holes=holes)
+            for name, (needed, holes) in container.NEEDED.items()
+        ]
+    return found

@@ -1,47 +1,22 @@
 """A guest as the judge sees it: a sandbox with a warm root process, from which sessions are forked."""
 
-import json
 import os
 import socket
-import subprocess
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import IO, TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from sandbox.channel import Channel
 from sandbox.faults import Ending, GuestFault, SandboxError
-from sandbox.launch import send_request
+from sandbox.launch import CONTROL_SECONDS, Sandbox, receive_answer, receive_end, send_request
 from sandbox.limits import Deadline, Limits
 
 if TYPE_CHECKING:
     from sandbox.session import Session
 
 START_SECONDS = 120.0  # importing torch takes 3 s, and 30 s from a cold disk on a busy machine
-CONTROL_SECONDS = 30.0  # the root process answers within milliseconds; past this something of ours hangs
+ENDING_SECONDS = 1.0  # for a root process that fails to end; it writes a traceback at most
 RESTARTS = 3  # of a sandbox whose root process died; more would be an endless loop of imports
-LOG_BYTES = 4000  # of the root process's complaints that go into a message: a traceback
-
-
-class Sandbox(Protocol):
-    """A started sandbox, whatever the backend: a process that speaks the control protocol, and how to get rid of it."""
-
-    control: socket.socket
-    process: subprocess.Popen[bytes]
-    log: IO[bytes]  # what the root process wrote to its standard error
-    sandboxed: bool
-
-    def memory_kills(self) -> int:
-        """How many processes have been killed for want of memory so far."""
-
-    @property
-    def watch(self) -> Callable[[], None] | None:
-        """Raises `MemoryError` where the sandbox takes more than its limit; None where the kernel watches."""
-
-    def discard(self, *, at_once: bool) -> None:
-        """End every process of it and remove what it left; it may be dead already.
-
-        `at_once`: it has not yet said that it is ready.
-        """
 
 
 class Guest:
@@ -55,6 +30,7 @@ class Guest:
         self._limits = limits
         self._restarts = 0
         self._ready = False
+        self._shared = False  # whether student code shares namespaces with the root process, and can kill it
         self._sandbox: Sandbox | None = start()
 
     def __enter__(self) -> Self:
@@ -91,7 +67,7 @@ class Guest:
         finally:
             guest_end.close()
             os.close(guest_output)
-        channel = Channel(judge_end, output, self._limits.output_bytes, sandbox.watch)
+        channel = Channel(judge_end, output, self._limits.output_bytes, sandbox.memory.watch)
         exchange = Exchange(self, pid, channel, deadline, self._limits, memory_kills)
         try:
             exchange.ask("begin", {"cpu_seconds": deadline.cpu_seconds, "seed": seed}, [])
@@ -112,7 +88,7 @@ class Guest:
             self._ready = False
             self._sandbox = self._start()
         if not self._ready:
-            self._receive_control(START_SECONDS)
+            self._shared = not self._receive(START_SECONDS)["own_namespaces"]
             self._ready = True
         return self._sandbox
 
@@ -122,43 +98,31 @@ class Guest:
             send_request(self._sandbox.control, request, descriptors)
         except OSError as error:
             raise self._dead(str(error)) from None
-        return self._receive_control(CONTROL_SECONDS)
+        return self._receive(CONTROL_SECONDS)
 
-    def _receive_control(self, seconds: float) -> dict[str, Any]:
-        """The root process's next line. It is ours and trusted: student code cannot write to it."""
+    def _receive(self, seconds: float) -> dict[str, Any]:
         assert self._sandbox is not None
-        line = b""
-        self._sandbox.control.settimeout(seconds)
         try:
-            while not line.endswith(b"\n"):
-                part = self._sandbox.control.recv(4096)
-                if not part:
-                    raise self._dead("it ended")
-                line += part
+            return receive_answer(self._sandbox.control, seconds)
         except TimeoutError:
             raise self._dead(f"it did not answer within {seconds:.0f} s") from None
         except ConnectionError as error:
             raise self._dead(str(error)) from None
-        answer: dict[str, Any] = json.loads(line)
-        return answer
 
     def _dead(self, why: str) -> Exception:
-        """Throw the sandbox away. In a real sandbox only a fault of ours kills the root process."""
+        """Throw the sandbox away. Where sessions have namespaces of their own, only a fault of ours kills its root."""
         assert self._sandbox is not None
-        sandboxed, was_ready = self._sandbox.sandboxed, self._ready
-        with suppress(subprocess.TimeoutExpired):
-            self._sandbox.process.wait(1.0)
+        by_student = self._ready and self._shared
+        receive_end(self._sandbox.control, ENDING_SECONDS)  # so that its complaints are complete
         log = self.log()
         self.close()
-        if was_ready and not sandboxed:
+        if by_student:
             return GuestFault(Ending.CRASHED, "killed the process that was to run it")
         return SandboxError(f"the sandbox failed: {why}; {log}")
 
     def log(self) -> str:
         """What the root process, which runs none of the student's code, has complained of."""
-        if self._sandbox is None:
-            return "it said nothing"
-        said = os.pread(self._sandbox.log.fileno(), LOG_BYTES, 0).decode(errors="replace").strip()
+        said = "" if self._sandbox is None else self._sandbox.complaints()
         return f"it said: {said}" if said else "it said nothing"
 
     def memory_kills(self) -> int:

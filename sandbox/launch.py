@@ -1,16 +1,24 @@
-"""Starting and ending the process behind a guest, whatever stands around it."""
+"""A started sandbox, its root process, and the lines that the judge exchanges with it."""
 
 import json
+import os
 import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from sandbox.memory import MemoryAccount, count_kills
+
 LENGTH = struct.Struct("!H")  # as in `sandbox.guest.zygote`, which only a guest imports
 CLOSING_SECONDS = 5.0  # for the root process to end by itself once the judge has hung up; it takes milliseconds
+CONTROL_SECONDS = 30.0  # the root process answers within milliseconds; past this something of ours hangs
+LOG_BYTES = 4000  # of the root process's complaints that go into a message: a traceback
 
 # -I and -S: no environment, no current folder, no site-packages, no .pth files. -B: nothing to write to.
 NOTHING: Mapping[str, str] = {}
@@ -22,18 +30,49 @@ def python_executable() -> Path:
     return Path(getattr(sys, "_base_executable", sys.executable)).resolve()
 
 
-def launch(
-    command: Sequence[str | Path],
-    library: str,
-    configuration: Mapping[str, Any],
-    log: IO[bytes],
-    folder: Path | None = None,
-) -> tuple[socket.socket, subprocess.Popen[bytes]]:
-    """Start `command`, which ends in an interpreter, as a root process that imports from `library`.
+@dataclass(frozen=True, kw_only=True)
+class Sandbox:
+    """A started sandbox, whatever the backend."""
 
-    Returns the judge's end of the control connection, and the process.
+    control: socket.socket  # to the root process
+    log: IO[bytes]  # what the root process, which runs none of the student's code, wrote to its standard error
+    memory: MemoryAccount
+    # Ends every process of it and removes what it left; it may be dead already. The argument: at once, which is for
+    # before it has said that it is ready, when there is nothing to take along.
+    end: Callable[[bool], None]
+
+    def complaints(self) -> str:
+        """What the root process has said, capped."""
+        return os.pread(self.log.fileno(), LOG_BYTES, 0).decode(errors="replace").strip()
+
+    def memory_kills(self) -> int:
+        """How many of its processes have been killed for want of memory so far."""
+        if self.memory.events is not None:
+            return count_kills(Path(self.memory.events).read_text())
+        if not self.memory.ask_root:
+            return 0
+        try:
+            send_request(self.control, {"op": "memory_kills"})
+            return int(receive_answer(self.control, CONTROL_SECONDS)["memory_kills"])
+        except OSError:
+            return 0  # it has died, which the next session finds out
+
+    def discard(self, *, at_once: bool) -> None:
+        """End it, and let go of it."""
+        self.control.close()
+        self.end(at_once)
+        self.log.close()
+
+
+def start_root_process(
+    command: Sequence[str | Path], library: str, configuration: Mapping[str, Any], folder: Path | None = None
+) -> tuple[subprocess.Popen[bytes], socket.socket, IO[bytes]]:
+    """Start `command`, which ends in an interpreter, in `folder`; it imports from `library`.
+
+    Returns the process, the judge's end of the control connection, and its log.
     """
-    judge_end, guest_end = socket.socketpair()
+    log = tempfile.TemporaryFile()  # noqa: SIM115  (closed by `Sandbox.discard`)
+    control, guest_end = socket.socketpair()
     with guest_end:
         process = subprocess.Popen(
             [*map(str, command), "-I", "-S", "-B", "-c", _BOOT, library],
@@ -44,8 +83,19 @@ def launch(
             cwd=folder,
             start_new_session=True,
         )
-    send_request(judge_end, configuration)
-    return judge_end, process
+    send_request(control, configuration)
+    return process, control, log
+
+
+def end_root_process(process: subprocess.Popen[bytes], *, at_once: bool) -> None:
+    """Once the judge has hung up, at which it takes everything along: see that it has."""
+    if at_once:
+        process.kill()
+    try:
+        process.wait(CLOSING_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def send_request(control: socket.socket, request: Mapping[str, Any], descriptors: Sequence[int] = ()) -> None:
@@ -54,16 +104,27 @@ def send_request(control: socket.socket, request: Mapping[str, Any], descriptors
     socket.send_fds(control, [LENGTH.pack(len(raw)) + raw], list(descriptors))
 
 
-def hang_up(control: socket.socket, process: subprocess.Popen[bytes], *, at_once: bool) -> None:
-    """Close the control connection, at which the root process takes everything along, and see that it has.
+def receive_answer(control: socket.socket, seconds: float) -> dict[str, Any]:
+    """The root process's next line. It is ours and trusted: student code cannot write to it.
 
-    `at_once`: before it has opened a session there is nothing to take along, and no need to wait for its imports.
+    Raises `TimeoutError`, and `ConnectionError` where it has ended.
     """
-    control.close()
-    if at_once:
-        process.kill()
-    try:
-        process.wait(CLOSING_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    line = b""
+    control.settimeout(seconds)
+    while not line.endswith(b"\n"):
+        part = control.recv(4096)
+        if not part:
+            raise ConnectionResetError("it ended")
+        line += part
+    answer: dict[str, Any] = json.loads(line)
+    return answer
+
+
+def receive_end(control: socket.socket, seconds: float) -> bool:
+    """Whether the root process ends within so many seconds. What it still says is lost."""
+    control.settimeout(seconds)
+    with suppress(TimeoutError, OSError):
+        while control.recv(4096):
+            pass
+        return True
+    return False

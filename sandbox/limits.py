@@ -17,6 +17,7 @@ class Limits:
     tmp_files: int = 4096  # inodes of each; they take kernel memory of their own
     file_bytes: int = 64 * MIB  # one file; no more than /tmp holds
     open_files: int = 256  # torch keeps about 20 open
+    gpu: str | None = None  # UUID of the one that it may use, of which the judge holds a lease
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,31 @@
-"""How much memory a process tree takes: for where no control group limits it."""
+"""Who watches a guest's memory: the kernel, by a control group, or where there is none the judge, from outside."""
 
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryAccount:
+    """Where to learn that a guest has run out of memory."""
+
+    events: str | None = None  # the file of its control group in which the kernel counts those it killed for it
+    ask_root: bool = False  # whether its root process can read that file, and the judge cannot
+    watched_pid: int | None = None  # where nothing limits the guest as a whole: the root of its processes
+    limit_bytes: int = 0  # of that one
+
+    @property
+    def watch(self) -> Callable[[], None] | None:
+        """Raises `MemoryError` where the guest takes more than its limit; None where the kernel watches."""
+        return None if self.watched_pid is None else partial(check, self.watched_pid, self.limit_bytes)
+
+
+def count_kills(events: str) -> int:
+    """The count in a memory.oom_control (version 1) or memory.events (version 2) of control groups."""
+    found = re.search(r"^oom_kill (\d+)$", events, re.MULTILINE)
+    return int(found[1]) if found else 0
 
 
 def _children(pid: int) -> list[int]:

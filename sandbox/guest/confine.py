@@ -1,8 +1,11 @@
 """What the guest's processes do to themselves: namespaces, mounts, limits, another uid, the system call filter.
 
-`configuration` comes from the judge (`sandbox.bubblewrap`, `sandbox.backends`):
+`configuration` comes from the judge (`sandbox.bubblewrap`, `sandbox.container`, `sandbox.plain`):
 
 own_namespaces   whether each session gets a PID, mount and IPC namespace of its own (Linux, with the right to)
+own_user_namespace  whether the root process first has to make a user namespace, in which it has that right
+linux_limits     whether the kernel knows the limits that only Linux has; gVisor's refuses to set them
+filter           whether sessions give up all privileges and install the system call filter
 uid              the unprivileged uid and gid that a session changes to, or None where there is no other to change to
 memory_bytes     address space of one process, or None where a cgroup limits memory
 folder           of this guest on the host, to be removed with it, or None
@@ -33,6 +36,7 @@ PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
 CLONE_NEWNS = 0x00020000
 CLONE_NEWIPC = 0x08000000
+CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 MS_RDONLY = 1
 MS_NOSUID = 2
@@ -55,6 +59,23 @@ def _checked(result: int, what: str) -> None:
 
 def _prctl(option: int, value: int, what: str) -> None:
     _checked(_libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0), what)
+
+
+def enter_user_namespace() -> None:
+    """In the root process, which has no rights: go on in a child that may make namespaces for sessions.
+
+    Inside a user namespace of its own it may do so to what lies inside, and to nothing else (user_namespaces(7)).
+    Raises `OSError` where the kernel, or what confines this process, refuses.
+    """
+    uid, gid = os.getuid(), os.getgid()
+    _checked(_libc.unshare(CLONE_NEWUSER | CLONE_NEWPID), "making a user namespace")
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
+    Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
+    child = os.fork()  # process 1 of the new PID namespace: at its end the kernel ends everything in there
+    if child:
+        os._exit(abs(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])))
+    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL, "dying with the outer process")
 
 
 def protect_zygote() -> None:
@@ -119,7 +140,7 @@ def _limit_resources(configuration: dict[str, Any]) -> None:
     _limit(resource.RLIMIT_NOFILE, configuration["open_files"])
     if configuration["memory_bytes"] is not None:
         _limit(resource.RLIMIT_AS, _address_space() + configuration["memory_bytes"])
-    if LINUX:
+    if configuration["linux_limits"]:
         _limit(resource.RLIMIT_NPROC, configuration["processes"])
         _limit(resource.RLIMIT_MSGQUEUE, 0)
         _limit(resource.RLIMIT_MEMLOCK, 0)
@@ -165,15 +186,18 @@ def confine_session(configuration: dict[str, Any]) -> None:
         os.setsid()
         if LINUX:
             _prctl(PR_SET_PDEATHSIG, signal.SIGKILL, "dying with the root process")
-    if configuration["own_namespaces"]:
+    if configuration["filter"]:
         _drop_privileges(configuration["uid"])
         seccomp.install()
 
 
-def rehearse(configuration: dict[str, Any]) -> None:
-    """Close off one process that does nothing. Raises what keeps it from being closed off."""
-    protect_zygote()
-    before_fork(configuration)
+def rehearse(configuration: dict[str, Any]) -> bool:
+    """Whether a process can be closed off: one that does nothing. Says on standard error what keeps it from that."""
+    try:
+        before_fork(configuration)
+    except OSError as error:
+        print(error, file=sys.stderr, flush=True)
+        return False
     pid = os.fork()
     if pid == 0:
         try:
@@ -182,11 +206,21 @@ def rehearse(configuration: dict[str, Any]) -> None:
             print(error, file=sys.stderr, flush=True)
             os._exit(1)
         os._exit(0)
-    sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    return os.waitpid(pid, 0)[1] == 0
+
+
+def memory_kills() -> int:
+    """How many processes of the control group that this one sees as its own were killed for want of memory."""
+    for place in ("/sys/fs/cgroup/memory/memory.oom_control", "/sys/fs/cgroup/memory.events"):
+        with contextlib.suppress(OSError, KeyError, ValueError):
+            return int(dict(line.split() for line in Path(place).read_text().splitlines())["oom_kill"])
+    return 0
 
 
 def _children() -> set[int]:
     """Sessions, the spare one, and whatever the zygote has adopted."""
+    if os.getpid() == 1:  # of a container: whatever else runs there descends from it (gVisor keeps no list of children)
+        return {int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()} - {1}
     try:
         return {int(pid) for pid in Path("/proc/thread-self/children").read_text().split()}
     except OSError:  # not Linux
@@ -200,9 +234,11 @@ def kill_leftovers(session: int, spared: set[int]) -> None:
     until = time.monotonic() + SWEEP_SECONDS
     while (leftovers := _children() - spared) and time.monotonic() < until:
         for pid in leftovers:
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         for pid in leftovers:
-            os.waitpid(pid, 0)  # its children are the zygote's now
+            with contextlib.suppress(ChildProcessError):  # a grandchild, which is the zygote's once its parent is gone
+                os.waitpid(pid, 0)
 
 
 def leave(configuration: dict[str, Any]) -> None:

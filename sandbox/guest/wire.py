@@ -127,7 +127,8 @@ def decode(
 
 def raw_bytes(tensor: torch.Tensor) -> memoryview:
     """The elements in row-major order, as bytes of this machine's order (both sides run on the same one)."""
-    flat = tensor.detach().to("cpu").contiguous().reshape(-1)
+    # Not `reshape(-1)`: what has one element or none counts as contiguous with any stride, and keeps it
+    flat = tensor.detach().to("cpu").contiguous().as_strided((tensor.numel(),), (1,))
     buffer: Any = flat.view(torch.uint8).numpy()
     return memoryview(buffer)
 

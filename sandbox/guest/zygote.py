@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import struct
+import sys
 import time
 import traceback
 from typing import Any
@@ -143,6 +144,8 @@ class Zygote:
                 self._open(descriptors)
             elif request["op"] == "end":
                 send(self._control, self._end(request["pid"], request["grace"]))
+            elif request["op"] == "memory_kills":
+                send(self._control, {"memory_kills": confine.memory_kills()})
             else:
                 self._drop(request["pid"])
 
@@ -200,14 +203,39 @@ def end(pid: int, grace: float) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    """Serve the judge on descriptor 0."""
-    control = socket.socket(fileno=0)
-    configuration, _ = receive(control)
+def connect() -> socket.socket:
+    """The control connection: descriptor 0, or where an engine hands none over, the socket that the judge names."""
+    if len(sys.argv) > 2:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(sys.argv[2])
+            os.dup2(connection.fileno(), 0)
+    return socket.socket(fileno=0)
+
+
+def find_namespaces(configuration: dict[str, Any]) -> None:
+    """Make a user namespace, and do without namespaces for sessions where that is not to be had."""
     try:
+        confine.enter_user_namespace()
+    except OSError as error:
+        print(error, file=sys.stderr, flush=True)
+        configuration["own_namespaces"] = False
+    confine.protect_zygote()
+    configuration["own_namespaces"] = configuration["own_namespaces"] and confine.rehearse(configuration)
+
+
+def main() -> None:
+    """Serve the judge."""
+    control = connect()
+    configuration, log = receive(control)
+    for descriptor in log:  # at most one, from a judge who could not hand it over as descriptor 2
+        os.dup2(descriptor, 2)
+        os.close(descriptor)
+    try:
+        if configuration["own_user_namespace"]:
+            find_namespaces(configuration)
         confine.protect_zygote()
         warm()
-        send(control, {"ready": True})
+        send(control, {"own_namespaces": configuration["own_namespaces"]})
         Zygote(control, configuration).serve()
     except (EOFError, BrokenPipeError):  # the judge has gone
         confine.leave(configuration)

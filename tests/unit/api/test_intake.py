@@ -18,6 +18,7 @@ def archive(*names):
     return file.getvalue()
 
 
+@pytest.mark.threat(42, 43)
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [

@@ -165,6 +165,7 @@ def test_the_summary_says_what_matters(capsys: pytest.CaptureFixture[str]) -> No
     assert "Score: 43 of 100. Not passed yet." in lines
 
 
+@pytest.mark.threat(48)
 def test_the_summary_shows_hostile_text_as_text(capsys: pytest.CaptureFixture[str]) -> None:
     report = sample_reports.four_mistakes()
     evil = report.blanks[-1].model_copy(update={"message": "\x1b]0;owned\x07[bold]x[/bold]\x1b[2J \u202e"})

@@ -161,6 +161,7 @@ def test_own_answers_are_used_where_the_stand_in_does_not_fit(grade: Grade) -> N
     assert [report.status for report in wrong.values()] == [Outcome.FAILED, Outcome.CRASHED]
 
 
+@pytest.mark.threat(18)
 def test_exception_is_told_with_its_place(grade: Grade) -> None:
     report = grade("def double(x):\n    print('here')\n    return y\n\ntotal = 2 * betas.sum()\n")["double"]
     assert report.status is Outcome.CRASHED

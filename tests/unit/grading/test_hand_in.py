@@ -5,6 +5,8 @@ import io
 import json
 import random
 import stat
+import struct
+import time
 import zipfile
 from typing import Any
 
@@ -72,6 +74,7 @@ def test_encodings_and_line_ends(content: bytes) -> None:
     assert "größe = 'ä'\n" in source
 
 
+@pytest.mark.threat(42, 43, 44, 45)
 @pytest.mark.parametrize(
     ("filename", "content", "words"),
     [
@@ -236,6 +239,7 @@ def test_statements_around_a_broken_one_survive(broken: str, names: set[str]) ->
     assert "line" in hand_in.notices[0]
 
 
+@pytest.mark.threat(45)
 @pytest.mark.parametrize(
     "killer",
     [
@@ -270,12 +274,14 @@ def test_parser_killers_end_in_a_message(killer: str) -> None:
         assert "good = 1" in sources(hand_in)
 
 
+@pytest.mark.threat(45)
 def test_what_the_parser_takes_but_is_too_deep_for_the_judge_is_set_apart() -> None:
     hand_in = read_hand_in("a.py", b"x = 1" + b"+1" * 400 + b"\ny = 1\n")
     assert "line 1: nested too deeply" in hand_in.notices[0]
     assert [piece.source for piece in hand_in.files[0].pieces if piece.fault is None] == ["y = 1\n\n"]
 
 
+@pytest.mark.threat(14)
 def test_a_literal_that_could_hold_a_data_set_is_refused() -> None:
     hand_in = read_hand_in("a.py", f"x = b'{'a' * parser_child.MAX_LITERAL_CHARACTERS}b'\ny = 1\n".encode())
     assert "literal of 32 KiB" in hand_in.notices[0]
@@ -314,9 +320,22 @@ def _flagged(content: bytes, offset_in_local: int, offset_in_directory: int, val
     return bytes(changed)
 
 
+def _far_away(content: bytes) -> bytes:
+    """The archive with its first and only entry said to lie at the very end of 2**64 bytes."""
+    start, end = content.index(b"PK\x01\x02"), content.index(b"PK\x05\x06")
+    extra = struct.pack("<HHQ", 1, 8, 2**64 - 1)
+    entry, tail = bytearray(content[start:end] + extra), bytearray(content[end:])
+    struct.pack_into("<H", entry, 30, len(extra))
+    struct.pack_into("<L", entry, 42, 2**32 - 1)
+    struct.pack_into("<L", tail, 12, len(entry))
+    return content[:start] + bytes(entry) + bytes(tail)
+
+
+@pytest.mark.threat(41, 42, 43)
 @pytest.mark.parametrize(
     ("content", "words"),
     [
+        (_far_away(zipped(("a.py", b"x = 1"))), "damaged"),
         (zipped(), "no .py"),
         (zipped(("a.txt", b"x")), "no .py"),
         (zipped(("../a.py", b"x")), "outside"),
@@ -348,12 +367,28 @@ def test_archives_that_are_refused(content: bytes, words: str) -> None:
     assert words in refusal("work.zip", content)
 
 
+@pytest.mark.threat(41)
 def test_an_archive_of_large_files_is_stopped_while_it_unpacks() -> None:
     # Shrinks to an eighth: too little for the ratio to stop it
     noise = f"{random.Random(1).getrandbits(8 * 2**20):b}".encode()
     content = zipped(*((f"{i}.ipynb", noise) for i in range(archive.MAX_UNPACKED_BYTES // len(noise) + 1)))
     assert len(content) < archive.MAX_UPLOAD_BYTES
     assert "unpacks to more than" in refusal("work.zip", content)
+
+
+def test_hundreds_of_broken_cells_take_no_longer_than_one_that_is_as_long() -> None:
+    broken = "x x\n" * 100
+    began = time.process_time()
+    read_hand_in("a.py", (broken * 400).encode())
+    one = time.process_time() - began
+    began = time.process_time()
+    read_hand_in("n.ipynb", notebook(*[broken] * 400))
+    assert time.process_time() - began < 5 * one  # the number of cells must not multiply that of lines
+
+
+@pytest.mark.parametrize("version", ["\ud800", "\x1b[2J", "\u202e", 5])
+def test_a_notebook_of_an_odd_format_is_refused_in_words_that_can_be_shown(version: object) -> None:
+    assert "has notebook format" in refusal("n.ipynb", json.dumps({"nbformat": version, "cells": []}).encode())
 
 
 # --- anything at all
@@ -367,6 +402,7 @@ def _read_anything(filename: str, content: bytes) -> None:
     assert hand_in.files
 
 
+@pytest.mark.threat(44, 45)
 @settings(max_examples=30, deadline=None)
 @given(
     st.sampled_from(["a.py", "a.ipynb", "a.zip"]),
@@ -383,6 +419,7 @@ json_values = st.recursive(
 )
 
 
+@pytest.mark.threat(44)
 @settings(max_examples=30, deadline=None)
 @given(
     st.fixed_dictionaries(
@@ -406,6 +443,7 @@ def test_arbitrary_notebooks_are_read_or_refused(content: dict[str, Any]) -> Non
     _read_anything("a.ipynb", json.dumps(content).encode())
 
 
+@pytest.mark.threat(42)
 @settings(max_examples=30, deadline=None)
 @given(st.text(max_size=30), st.text(max_size=30))
 def test_arbitrary_names_are_read_or_refused(name: str, entry: str) -> None:

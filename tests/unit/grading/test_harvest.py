@@ -4,6 +4,7 @@ import io
 import json
 import pickle
 import re
+import time
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -493,6 +494,7 @@ def q(x_0, t):
     assert "only where the code trains" in found.message
 
 
+@pytest.mark.threat(49)
 def test_givens_are_never_taken_from_the_hand_in(reference: dict[str, Any]) -> None:
     source = """
 import torch
@@ -712,6 +714,22 @@ def test_imports_inside_functions_resolve_too() -> None:
     assert run(found.answers["q"].chunks, {}).q(2, 0) == 5
 
 
+def test_imports_inside_functions_may_share_a_line() -> None:
+    found = of_files(
+        a="def q(x_0, t):\n    import b; from b import k, helper; u = 1; 'é'; import c\n    return helper(k) + u\n",
+        b="k = 1\ndef helper(x):\n    return 2 * x\n",
+        c="v = 0\n",
+    )
+    assert run(found.answers["q"].chunks, {}).q(2, 0) == 3
+
+
+def test_many_missing_names_and_many_broken_lines_do_not_multiply() -> None:
+    wanting = "def q(x):\n    return [" + ",".join(f"u{number}" for number in range(1000)) + "]\n"
+    began = time.process_time()
+    of_cells(wanting, *["x x\n" * 400] * 50)
+    assert time.process_time() - began < 8  # it was 30 s; now well below 1
+
+
 def test_a_name_that_is_not_imported_is_taken_from_the_other_module_with_a_notice() -> None:
     found = of_files(a="def q(x_0, t):\n    return helper(x_0)\n", b="def helper(x):\n    return 2 * x\n")
     assert run(found.answers["q"].chunks, {}).q(2, 0) == 4
@@ -729,11 +747,13 @@ def test_modules_import_each_other_in_circles() -> None:
 # --- bounds, and anything at all
 
 
+@pytest.mark.threat(45)
 def test_too_many_statements_are_refused() -> None:
     with pytest.raises(BadInput, match="more than"):
         of("x = 1\n" * 10_000)
 
 
+@pytest.mark.threat(45)
 @pytest.mark.parametrize(
     "source",
     [

@@ -192,6 +192,7 @@ def hostile_report(text: str) -> Report:
     )
 
 
+@pytest.mark.threat(48)
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_text_is_shown_as_text(text: str) -> None:
     hostile = page(hostile_report(text))
@@ -209,11 +210,13 @@ def test_no_text_changes_the_structure_of_the_page(text: str) -> None:
     html.encode()
 
 
+@pytest.mark.threat(48)
 def test_terminal_sequences_and_direction_overrides_are_made_harmless() -> None:
     text = page(with_blank(sample_reports.passing(), "q", file="evil\u202eyp.py\x1b[31mred\x07", found_as="q")).text
     assert r"evil\u202eyp.pyred\x07" in text
 
 
+@pytest.mark.threat(48)
 def test_only_images_that_are_png_are_embedded() -> None:
     artifacts = {sample_reports.GRID: b"<svg onload='alert(1)'></svg>"}
     parts = Page(render(sample_reports.passing(), artifacts, TITLE))

@@ -38,3 +38,8 @@ def test_the_text_changes_only_where_the_global_stands(
 )
 def test_what_cannot_be_changed_in_place_is_written_anew(source: str, expected: str) -> None:
     assert ast.dump(ast.parse(rename(source, {"x": "z"}))) == ast.dump(ast.parse(expected))
+
+
+def test_what_python_cannot_write_anew_stays_as_it_is() -> None:
+    source = "def f():\n    global x\n    return f'{x}{\"\x07\"}'\n"
+    assert rename(source, {"x": "y"}) == source

@@ -1,3 +1,4 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,6 +12,7 @@ def test_same_key_submission_and_purpose_give_the_same_seed_in_range(key: bytes,
     assert 0 <= seed < 2**63
 
 
+@pytest.mark.threat(11, 19)
 def test_key_submission_and_purpose_each_change_the_seed() -> None:
     seeds = {
         Seeds(b"key", "submission").seed("purpose"),

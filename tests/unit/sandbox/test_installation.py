@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from sandbox import bubblewrap, packages
+from sandbox import backends, bubblewrap, packages
 from sandbox.backends import choose_backend
 from sandbox.doctor import probe
 from sandbox.faults import SandboxUnavailable
@@ -21,20 +21,24 @@ def test_a_guest_gets_what_torch_needs_and_no_more() -> None:
 
 
 def test_the_doctor_has_a_remedy_for_what_is_missing() -> None:
-    confined, plain = probe()
-    assert (confined.name, plain.name, plain.available) == ("bubblewrap", "none", True)
-    assert (confined.missing is None) == (confined.remedy is None) == confined.available
+    *sandboxes, plain = probe()
+    assert [status.name for status in sandboxes] == ["docker-gvisor", "docker-runc", "bubblewrap"]
+    assert (plain.name, plain.available) == ("none", True)
+    for status in sandboxes:
+        assert (status.missing is None) == status.available == bool(status.isolation)
+        assert status.available or status.remedy
 
 
 def test_a_machine_without_bubblewrap_is_told_so_and_never_goes_without(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(backends, "has_engine", lambda: False)
     for cached in (bubblewrap.version, bubblewrap.missing):
         cached.cache_clear()
     try:
         for name in (None, "auto", "bubblewrap"):
             with pytest.raises(SandboxUnavailable, match="apt-get install bubblewrap"):
                 choose_backend(name)
-        confined, _ = probe()
+        [confined] = [status for status in probe() if status.name == "bubblewrap"]
         assert confined.missing == "bubblewrap is not installed"
         assert choose_backend("none").sandboxed is False
     finally:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 from typing import Any
 
 import pytest
@@ -149,6 +150,16 @@ def test_any_bytes_make_a_finite_tensor_of_the_announced_shape(
 def test_a_tensor_of_absurd_extent_without_elements_is_refused() -> None:
     with pytest.raises(Violation):
         validation.make_tensor(bytearray(), torch.float32, (2**62, 2**62, 0))
+
+
+def test_many_truth_values_are_not_looked_at_one_by_one_in_python() -> None:
+    buffer = bytearray(2**24)
+    began = time.process_time()
+    max(buffer)
+    one_by_one = time.process_time() - began
+    began = time.process_time()
+    validation.make_tensor(buffer, torch.bool, (2**24,))
+    assert time.process_time() - began < one_by_one / 2
 
 
 def test_texts_are_capped_and_lose_what_steers_a_terminal() -> None:

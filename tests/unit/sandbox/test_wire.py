@@ -39,6 +39,15 @@ def test_tensors_survive(name: str, shape: list[int], transposed: bool) -> None:
     tensor = torch.randint(0, 2, shape).to(wire.DTYPES[name])
     if transposed and tensor.dim() >= 2:
         tensor = tensor.transpose(0, -1)
+    assert_survives(tensor)
+
+
+@pytest.mark.parametrize("shape", [[1], [0], [1, 1], [3]])
+def test_tensors_that_were_expanded_survive(shape: list[int]) -> None:
+    assert_survives(torch.tensor(2.5).expand(shape))
+
+
+def assert_survives(tensor: torch.Tensor) -> None:
     buffers = wire.pack("n", 1, "result", {"value": {"tensor": 0}}, [tensor])
     raw = b"".join(buffers)
     header_length, payload_length = validation.check_lengths(raw[: wire.PREFIX.size], 10_000)
