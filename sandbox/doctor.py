@@ -38,9 +38,10 @@ def _status(name: str) -> BackendStatus:
     missing, remedy = None, None
     if name == plain.NoSandbox.name:
         isolation = plain.NoSandbox.isolation
-    elif name == "bubblewrap" and sys.platform != "linux":
-        isolation, missing = "", "bubblewrap needs Linux"
-    elif name.startswith("docker-") and not has_engine():
+    elif name == "bubblewrap":
+        missing = bubblewrap.missing() if sys.platform == "linux" else "bubblewrap needs Linux"
+        isolation, remedy = ("", bubblewrap.remedy()) if missing else (bubblewrap.isolation(), None)
+    elif not has_engine():
         isolation, missing = "", "there is no Docker engine here"
         remedy = "Install one, then scripts/build-image; docs/operators.md tells more."
     else:
@@ -48,7 +49,7 @@ def _status(name: str) -> BackendStatus:
             isolation = choose_backend(name).isolation
         except SandboxUnavailable as error:
             isolation, missing = "", str(error)
-            remedy = bubblewrap.remedy() if name == "bubblewrap" else "docs/operators.md says what it needs."
+            remedy = "docs/operators.md says what it needs."
     return BackendStatus(name=name, available=missing is None, isolation=isolation, missing=missing, remedy=remedy)
 
 

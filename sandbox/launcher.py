@@ -13,6 +13,7 @@ Lines are JSON. Whoever may connect is settled by the permissions of the socket'
 
 import argparse
 import json
+import os
 import queue
 import signal
 import socket
@@ -146,11 +147,12 @@ def _read(connection: socket.socket) -> dict[str, Any] | None:
 
 def listen(path: Path) -> socket.socket:
     """A socket that only this user, and the group of its folder, may connect to."""
-    path.unlink(missing_ok=True)
+    draft = path.with_name(f".{os.getpid()}")
     listener = socket.socket(socket.AF_UNIX)
-    listener.bind(str(path))
-    path.chmod(0o660)
+    listener.bind(str(draft))
+    draft.chmod(0o660)
     listener.listen(socket.SOMAXCONN)
+    draft.replace(path)  # whoever finds it can connect at once
     return listener
 
 
