@@ -28,6 +28,8 @@ def choose_backend(name: str | None) -> Backend:
     if name == "bubblewrap":
         return Bubblewrap()
     if name in NAMES:
+        if not has_engine():
+            raise SandboxUnavailable("there is no Docker engine on this machine")
         from sandbox.container import ContainerBackend  # takes a third of a second, for those who have an engine
 
         return ContainerBackend(name)

@@ -1,12 +1,15 @@
 """The judge's end of one session's wire: bytes in and out under a deadline, and what student code prints."""
 
 import os
+import select
 import selectors
 import socket
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 WATCH_SECONDS = 0.1  # a process takes some 100 MiB in that time
+PAUSE_SECONDS = 0.01  # between two lines that are written one right after the other
 CHUNK = 2**16  # bytes read from the output at once: what a pipe holds
 
 
@@ -87,6 +90,12 @@ class Channel:
         """Take in whatever has been printed so far."""
         while self._read_output():
             pass
+
+    def listen(self, seconds: float) -> None:
+        """Take in what is printed within so many seconds, up to a pause."""
+        with suppress(OutputFlood):
+            while select.select([self._output], [], [], seconds)[0] and self._read_output():
+                seconds = PAUSE_SECONDS
 
     def send(self, buffers: Sequence[bytes | memoryview]) -> None:
         """Send everything. Raises `Closed`, `DeadlinePassed`, `OutputFlood`."""

@@ -54,6 +54,7 @@ CONNECT_SECONDS = 120.0  # for the engine to start a container and Python in it:
 LOOK_SECONDS = 0.2  # between two looks at whether a container that does not come up still lives
 # On top of a session's: the root process and its outer half; under gVisor the threads of its kernel, 60 to 100 of them
 RUNTIME_PROCESSES = {RUNC: 32, RUNSC: 256}
+API_VERSION = "1.41"  # of the engine: Docker 20.10's, the oldest one tried
 ENGINE_SECONDS = 60.0  # for the engine to answer
 LOG_OPTIONS = {"max-size": "64k", "max-file": "1"}  # the root process says next to nothing
 
@@ -68,9 +69,13 @@ _ERRORS = (docker.errors.DockerException, requests.RequestException)
 def engine() -> docker.DockerClient:
     """A connection to the engine of this machine. Raises `SandboxUnavailable`."""
     try:
-        client = docker.from_env(timeout=int(ENGINE_SECONDS))
+        client = docker.DockerClient(os.environ.get("DOCKER_HOST"), version=API_VERSION, timeout=int(ENGINE_SECONDS))
+    except _ERRORS as error:
+        raise SandboxUnavailable(f"DOCKER_HOST names no engine: {error}") from error
+    try:
         client.ping()
     except _ERRORS as error:
+        client.close()
         raise SandboxUnavailable(f"no Docker engine answers: {error}") from error
     return client
 
@@ -152,7 +157,10 @@ def _run(client: docker.DockerClient, image: str, runtime: str, limits: Limits, 
             hostname="guest",
             read_only=True,
             tmpfs={"/tmp": tmp, "/dev/shm": tmp},  # noqa: S108  (the guest's own)
-            mounts=[Mount(MEETING_PLACE, str(folder), type="bind", read_only=True)],
+            mounts=[
+                Mount(MEETING_PLACE, str(folder), type="bind", read_only=True),
+                Mount("/etc/resolv.conf", "/dev/null", type="bind", read_only=True),  # else a copy of the host's
+            ],
             mem_limit=limits.memory_bytes,
             memswap_limit=limits.memory_bytes,  # both together: no swap
             pids_limit=limits.processes + RUNTIME_PROCESSES[runtime],
@@ -196,17 +204,20 @@ class ContainerBackend(Backend):
         self.name = name
         self._runtime = RUNTIMES[name]
         self._client = engine()
-        self._image = _image(self._client)
-        if self._runtime not in self._client.info()["Runtimes"]:
-            raise SandboxUnavailable(f"the Docker engine has no runtime {self._runtime}. {REGISTER_RUNSC}")
-        self.isolation = _isolation(self._client, self._runtime, self._image)
+        try:
+            self._image = _image(self._client)
+            if self._runtime not in self._client.info()["Runtimes"]:
+                raise SandboxUnavailable(f"the Docker engine has no runtime {self._runtime}. {REGISTER_RUNSC}")
+            self.isolation = _isolation(self._client, self._runtime, self._image)
+        except BaseException:
+            self._client.close()
+            raise
         _sweep(self._client)
 
     def launch(self, limits: Limits) -> Sandbox:
         """Start a container. Raises `SandboxError`."""
-        native = (
-            self._runtime == RUNC
-        )  # gVisor's kernel of its own shows guests no control groups, and nests no namespaces
+        # gVisor's kernel of its own shows guests no control groups, and nests no namespaces
+        native = self._runtime == RUNC
         folder = Path(tempfile.mkdtemp(prefix="noisemark-judge-", dir=os.environ.get("NOISEMARK_MEETING_DIR")))
         try:
             with socket.socket(socket.AF_UNIX) as listener:

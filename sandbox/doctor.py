@@ -41,15 +41,12 @@ def _status(name: str) -> BackendStatus:
     elif name == "bubblewrap":
         missing = bubblewrap.missing() if sys.platform == "linux" else "bubblewrap needs Linux"
         isolation, remedy = ("", bubblewrap.remedy()) if missing else (bubblewrap.isolation(), None)
-    elif not has_engine():
-        isolation, missing = "", "there is no Docker engine here"
-        remedy = "Install one, then scripts/build-image; docs/operators.md tells more."
     else:
         try:
             isolation = choose_backend(name).isolation
         except SandboxUnavailable as error:
             isolation, missing = "", str(error)
-            remedy = "docs/operators.md says what it needs."
+            remedy = "docs/operators.md says what it needs, and how to make it so."
     return BackendStatus(name=name, available=missing is None, isolation=isolation, missing=missing, remedy=remedy)
 
 

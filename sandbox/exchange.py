@@ -1,5 +1,6 @@
 """Requests and answers of one session, and what it means when an answer does not come."""
 
+import re
 import secrets
 import signal
 import time
@@ -18,6 +19,11 @@ DYING_SECONDS = 2.0  # between the last descriptor closed and the process gone; 
 # The kernel kills by the ticks that it counts and reports by a precise clock. On a busy machine the two differ by 15 %,
 # so that a process killed after this share of its time was killed for it
 SHARE_USED_UP = 0.5
+# For a session to write down where it is; it takes microseconds where there is a processor to be had
+WITNESS_SECONDS = 0.25
+# What Python's faulthandler writes
+_STACK = re.compile(r"^Stack \(most recent call first\):\n(?:  File .*\n|  \.\.\.\n)*", re.MULTILINE)
+_FRAME = re.compile(r'^  File "(?P<file>[^"]*)", line (?P<line>\d{1,9}) in (?P<function>.*)$', re.MULTILINE)
 # What a guest may say of itself; of the other endings the judge is its own witness
 SELF_REPORTED = (Ending.RAISED, Ending.BAD_VALUE, Ending.OUT_OF_MEMORY, Ending.CRASHED)
 
@@ -30,6 +36,9 @@ class Root(Protocol):
 
     def drop_session(self, pid: int) -> None:
         """End a session."""
+
+    def interrupt_session(self, pid: int) -> None:
+        """Have a session write down where it is."""
 
     def memory_kills(self) -> int:
         """How many processes have been killed for want of memory so far."""
@@ -57,7 +66,7 @@ class Exchange:
     @property
     def output(self) -> str:
         """What student code has printed so far, capped."""
-        return self._channel.output.decode(errors="replace")
+        return _STACK.sub("", self._channel.output.decode(errors="replace"))
 
     def close(self) -> None:
         """End the session, if it has not ended yet."""
@@ -83,8 +92,10 @@ class Exchange:
         except Closed:
             raise self._ended_by_itself() from None
         except DeadlinePassed:
+            self._root.interrupt_session(self._pid)
+            self._channel.listen(WITNESS_SECONDS)
             seconds = f"{self._deadline.wall_seconds:g} s"
-            raise self.end(GuestFault(Ending.TIMED_OUT, f"did not answer within {seconds}")) from None
+            raise self.end(self._timed_out(f"did not answer within {seconds}")) from None
         except OutputFlood:
             limit = f"printed more than {self._limits.output_bytes} bytes"
             raise self.end(GuestFault(Ending.OUTPUT_LIMIT, limit)) from None
@@ -171,10 +182,26 @@ class Exchange:
             return GuestFault(Ending.PROTOCOL, "the guest closed its connection")
         used_up = cpu_seconds >= SHARE_USED_UP * self._deadline.cpu_seconds
         if used_up and signal_number in (signal.SIGKILL, signal.SIGXCPU):
-            return GuestFault(Ending.TIMED_OUT, f"took more than {self._deadline.cpu_seconds:g} s of processor time")
+            return self._timed_out(f"took more than {self._deadline.cpu_seconds:g} s of processor time")
         if signal_number is not None:
             return GuestFault(Ending.CRASHED, f"its process was ended by {signal.Signals(signal_number).name}")
         return GuestFault(Ending.CRASHED, f"its process ended itself (exit code {exit_code})")
+
+    def _timed_out(self, message: str) -> GuestFault:
+        """With the innermost place in a file of the student's, where the guest could still say: his have no paths."""
+        stacks = _STACK.findall(self._channel.output.decode(errors="replace"))
+        frames = list(_FRAME.finditer(stacks[-1])) if stacks else []
+        own = next((frame for frame in frames if not frame["file"].startswith(("/", "<"))), None)
+        if own is None:
+            return GuestFault(Ending.TIMED_OUT, message)
+        function = None if own["function"] == "<module>" else own["function"]
+        return GuestFault(
+            Ending.TIMED_OUT,
+            message,
+            file=validation.text(own["file"], validation.NAME_LENGTH),
+            line=validation.line_number(int(own["line"])),
+            function=validation.text(function, validation.NAME_LENGTH),
+        )
 
     def _out_of_memory(self) -> GuestFault:
         return GuestFault(Ending.OUT_OF_MEMORY, f"took more than {self._limits.memory_bytes // MIB} MiB of memory")

@@ -135,6 +135,12 @@ class Guest:
             with suppress(OSError):  # a dead sandbox is noticed by the next session
                 send_request(self._sandbox.control, {"op": "drop", "pid": pid})
 
+    def interrupt_session(self, pid: int) -> None:
+        """Have the root process ask a session where it is. For `Exchange`."""
+        if self._sandbox is not None:
+            with suppress(OSError):  # a dead sandbox is noticed when the session is ended
+                send_request(self._sandbox.control, {"op": "interrupt", "pid": pid})
+
     def end_session(self, pid: int, *, grace: float) -> dict[str, Any]:
         """Have the root process end a session, and say how its process ended. For `Exchange`."""
         return self._control({"op": "end", "pid": pid, "grace": grace})

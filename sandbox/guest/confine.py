@@ -2,7 +2,7 @@
 
 `configuration` comes from the judge (`sandbox.bubblewrap`, `sandbox.container`, `sandbox.plain`):
 
-own_namespaces   whether each session gets a PID, mount and IPC namespace of its own (Linux, with the right to)
+own_namespaces   whether each session gets PID, mount, IPC and network namespaces of its own (Linux, with the right to)
 own_user_namespace  whether the root process first has to make a user namespace, in which it has that right
 linux_limits     whether the kernel knows the limits that only Linux has; gVisor's refuses to set them
 filter           whether sessions give up all privileges and install the system call filter
@@ -38,12 +38,18 @@ CLONE_NEWNS = 0x00020000
 CLONE_NEWIPC = 0x08000000
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
 MS_RDONLY = 1
 MS_NOSUID = 2
 MS_NODEV = 4
 MS_NOEXEC = 8
+MS_REMOUNT = 32
+MS_BIND = 0x1000
 MS_REC = 0x4000
 MS_PRIVATE = 0x40000
+
+# What an engine puts into a container, and no session needs; bubblewrap's has none of it but /proc
+HIDDEN = ("/proc", "/sys", "/run", "/etc", "/var", "/root", "/home")
 
 SWEEP_SECONDS = 1.0  # a fork bomb may outrun the sweep; without a PID namespace that cannot be helped
 
@@ -101,14 +107,33 @@ def _mount(kind: str, place: str, flags: int, options: str) -> None:
     _checked(_libc.mount(kind.encode(), place.encode(), kind.encode(), flags, options.encode()), f"mounting {place}")
 
 
+def _make_own_devices() -> None:
+    """A /dev with the harmless five: an engine puts terminals into a container's."""
+    place = Path("/tmp")  # noqa: S108  (where the session's own comes over it)
+    _mount("tmpfs", str(place), MS_NOSUID | MS_NOEXEC, "mode=755,size=4k,nr_inodes=16")
+    for name in ("null", "zero", "full", "random", "urandom"):
+        (place / name).touch()
+        _bind(f"/dev/{name}", str(place / name), 0)
+    (place / "shm").mkdir()
+    _bind(str(place), "/dev", MS_REC)
+    _bind("/dev", "/dev", MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NOEXEC)
+
+
+def _bind(source: str, place: str, flags: int) -> None:
+    _checked(_libc.mount(source.encode(), place.encode(), None, MS_BIND | flags, None), f"mounting {place}")
+
+
 def _make_private_mounts(configuration: dict[str, Any]) -> None:
     """Empty /tmp and /dev/shm of limited size, and no /proc: it would tell of the host, and nothing needs it."""
-    _checked(_libc.unshare(CLONE_NEWNS | CLONE_NEWIPC), "making a mount namespace")
+    _checked(_libc.unshare(CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWNET), "making mount, IPC and network namespaces")
     _checked(_libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None), "making mounts private")
+    if configuration["own_user_namespace"]:
+        _make_own_devices()
     size = f"mode=1777,size={configuration['tmp_bytes']},nr_inodes={configuration['tmp_files']}"
     for place in ("/tmp", "/dev/shm"):  # noqa: S108  (the guest's own)
         _mount("tmpfs", place, MS_NOSUID | MS_NODEV | MS_NOEXEC, size)
-    _mount("tmpfs", "/proc", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=555,size=4k")
+    for place in HIDDEN if configuration["own_user_namespace"] else ("/proc",):
+        _mount("tmpfs", place, MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=555,size=4k")
     os.chdir("/tmp")  # noqa: S108
 
 
@@ -130,8 +155,11 @@ def _limit(what: int, value: int | None) -> None:
 
 
 def limit_processor_time(seconds: float) -> None:
-    """The kernel kills this process once it has used so many seconds, rounded up, since it was forked."""
-    _limit(resource.RLIMIT_CPU, math.ceil(seconds))
+    """The kernel sends SIGXCPU once this process has used so many seconds, rounded up, and kills it a second later."""
+    soft = math.ceil(seconds)
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    last = soft + 1 if hard == resource.RLIM_INFINITY else min(soft + 1, hard)
+    resource.setrlimit(resource.RLIMIT_CPU, (min(soft, last), last))
 
 
 def _limit_resources(configuration: dict[str, Any]) -> None:
@@ -177,13 +205,13 @@ def _prefer_to_be_killed() -> None:
 
 def confine_session(configuration: dict[str, Any]) -> None:
     """In a fresh child, before it is given any student code. Raises `OSError` where a step fails."""
+    os.setsid()  # signals to a process group cross namespaces: this one is to be alone in its own
     if configuration["own_namespaces"]:
         _prefer_to_be_killed()
         _limit_resources(configuration)
         _make_private_mounts(configuration)
     else:
         _limit_resources(configuration)
-        os.setsid()
         if LINUX:
             _prctl(PR_SET_PDEATHSIG, signal.SIGKILL, "dying with the root process")
     if configuration["filter"]:

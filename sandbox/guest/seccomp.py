@@ -24,6 +24,8 @@ X32_BIT = 0x40000000  # system calls of the x32 interface, on x86_64
 # Any of CLONE_NEWTIME, NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
 CLONE_NEW = 0x80 | 0x00020000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x20000000 | 0x40000000
 TIOCSTI, TIOCLINUX = 0x5412, 0x541C  # put characters into a terminal's input
+# fcntl's F_GETLK, F_SETLK, F_SETLKW, F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW, F_SETLEASE, F_GETLEASE, F_NOTIFY
+LOCKS = (5, 6, 7, 36, 37, 38, 1024, 1025, 1026)
 AF_UNIX, AF_INET, AF_INET6 = 1, 2, 10  # with no network but a loopback of its own, harmless
 
 # name -> number on x86_64, on aarch64; None where an architecture has no such call
@@ -81,6 +83,11 @@ DENIED: dict[str, tuple[int | None, int | None]] = {
     "vhangup": (153, 58),
     "lookup_dcookie": (212, 18),
     "fanotify_init": (300, 262),
+    # Whoever may read a file may lock and watch it: a channel between guests that share their libraries
+    "flock": (73, 32),
+    "inotify_init": (253, None),
+    "inotify_init1": (294, 26),
+    "inotify_add_watch": (254, 27),
     "mbind": (237, 235),
     "move_pages": (279, 239),
     "migrate_pages": (256, 238),
@@ -94,6 +101,7 @@ CLONE3 = (435, 435)
 UNSHARE = (272, 97)
 SOCKET = (41, 198)
 IOCTL = (16, 29)
+FCNTL = (72, 25)
 ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column above, AUDIT_ARCH_*
 
 Instruction = tuple[int, int, int, int]  # code, jump if true, jump if false, operand
@@ -146,6 +154,13 @@ def program(machine: str) -> list[Instruction]:
         (EQUAL, 0, 1, TIOCLINUX),
         _refuse(errno.EPERM),
         allow,
+    ]
+    code += [
+        (EQUAL, 0, 3 + len(LOCKS), FCNTL[column]),
+        (LOAD, 0, 0, ARGUMENT_1),
+        *[(EQUAL, len(LOCKS) - index, 0, command) for index, command in enumerate(LOCKS)],
+        allow,
+        _refuse(errno.EPERM),
     ]
     return [*code, allow]
 

@@ -4,9 +4,11 @@ From `load` on, this process is the student's. Nothing in here is a defence: the
 """
 
 import contextlib
+import faulthandler
 import json
 import os
 import random
+import signal
 import socket
 import sys
 from collections.abc import Callable
@@ -277,6 +279,8 @@ def run(data: socket.socket) -> None:
     confine.limit_processor_time(body["cpu_seconds"])
     sys.stdout = os.fdopen(1, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)
     sys.stderr = os.fdopen(2, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)
+    # At the end of its time the kernel or the root process asks it where it is: answered in C, whatever Python does
+    faulthandler.register(signal.SIGXCPU, file=2, all_threads=False)
     reseed(body["seed"])
     connection.send("ready", {}, [])
     Session(connection).serve()

@@ -144,6 +144,9 @@ class Zygote:
                 self._open(descriptors)
             elif request["op"] == "end":
                 send(self._control, self._end(request["pid"], request["grace"]))
+            elif request["op"] == "interrupt":
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(request["pid"], signal.SIGXCPU)
             elif request["op"] == "memory_kills":
                 send(self._control, {"memory_kills": confine.memory_kills()})
             else:

@@ -28,6 +28,7 @@ def guest(request: pytest.FixtureRequest) -> Iterator[Guest]:
         yield started
 
 
+@pytest.mark.threat(5)
 @pytest.mark.parametrize(
     ("source", "ending", "message"),
     [
@@ -57,6 +58,7 @@ def test_a_dead_session_stays_dead(guest: Guest) -> None:
     assert second.value is first.value
 
 
+@pytest.mark.threat(2, 3, 4)
 @pytest.mark.parametrize(
     ("expression", "message"),
     [
@@ -106,6 +108,7 @@ def test_what_is_no_plain_value_is_refused_in_words(guest: Guest, expression: st
         assert session.call("honest") == 1  # the session goes on
 
 
+@pytest.mark.threat(1)
 def test_patching_what_the_judge_compares_with_has_no_effect(guest: Guest) -> None:
     source = """
     import torch
@@ -118,6 +121,7 @@ def test_patching_what_the_judge_compares_with_has_no_effect(guest: Guest) -> No
     assert torch.testing.assert_close.__module__ == "torch.testing._comparison"
 
 
+@pytest.mark.threat(6, 31)
 @pytest.mark.parametrize(
     ("attack", "ending", "message"),
     [
@@ -143,6 +147,7 @@ def test_forged_frames_end_the_session(guest: Guest, attack: str, ending: Ending
     assert message in fault.message
 
 
+@pytest.mark.threat(8)
 def test_a_frame_sent_ahead_is_a_claim_like_any_other_and_betrays_itself(guest: Guest) -> None:
     source = f"{WIRE}\ndef attack(): frame(3, 'result', {{'value': 42}})\ndef f(): return 1"
     with guests.loaded(guest, source) as session:
@@ -152,12 +157,48 @@ def test_a_frame_sent_ahead_is_a_claim_like_any_other_and_betrays_itself(guest: 
     assert guests.answers(guest)
 
 
+@pytest.mark.threat(31)
+def test_a_flood_of_tiny_frames_is_not_even_read(guest: Guest) -> None:
+    source = f"{WIRE}\ndef attack():\n for _ in range(10**5): frame(3, 'result', {{'value': 42}})\ndef f(): return 1"
+    with guests.loaded(guest, source, Deadline(cpu_seconds=30, wall_seconds=20)) as session:
+        assert session.call("attack") == 42
+        with pytest.raises(GuestFault, match="out of turn"):
+            session.call("f")
+
+
+@pytest.mark.threat(29)
+def test_a_child_that_holds_the_connection_open_does_not_hold_the_judge(guest: Guest) -> None:
+    source = "import os, time\ndef attack():\n if os.fork() == 0: time.sleep(60)\n os._exit(0)"
+    fault = guests.fault_of(guest, source, Deadline(cpu_seconds=30, wall_seconds=1.5))
+    assert fault.ending in (Ending.CRASHED, Ending.TIMED_OUT)
+
+
+@pytest.mark.threat(12)
+def test_one_session_looks_like_another(guest: Guest) -> None:
+    source = """
+    import os, resource, sys, threading
+    def look():
+        limits = [resource.getrlimit(number) for number in range(16) if number != resource.RLIMIT_AS]
+        return (
+            dict(os.environ), sys.argv, sys.path, sorted(sys.modules), os.getcwd(), os.listdir("."), os.getuid(),
+            limits, sys.flags[:], threading.active_count(), sys.gettrace() is None,
+        )
+    """
+    looks = []
+    for _ in range(2):
+        with guests.loaded(guest, source) as session:
+            looks.append(session.call("look"))
+    assert looks[0] == looks[1]
+
+
+@pytest.mark.threat(31)
 def test_half_a_frame_and_then_silence_times_out(guest: Guest) -> None:
     source = f"{WIRE}\ndef attack():\n os.write(3, struct.pack('!IQ', 100, 0))\n time.sleep(60)"
     fault = guests.fault_of(guest, source, Deadline(cpu_seconds=30, wall_seconds=1.5))
     assert fault.ending is Ending.TIMED_OUT
 
 
+@pytest.mark.threat(4)
 def test_a_model_called_with_nan_ends_the_session(guest: Guest) -> None:
     called = []
     source = "import torch\ndef attack(model): return model(torch.full((1,), float('nan')))"
@@ -166,6 +207,7 @@ def test_a_model_called_with_nan_ends_the_session(guest: Guest) -> None:
     assert not called
 
 
+@pytest.mark.threat(48)
 def test_hostile_exceptions_are_capped_and_disarmed(guest: Guest) -> None:
     source = """
     class Silent(Exception):
@@ -193,6 +235,7 @@ def test_hostile_exceptions_are_capped_and_disarmed(guest: Guest) -> None:
     assert odd.value.ending is Ending.RAISED
 
 
+@pytest.mark.threat(10, 40)
 def test_nothing_lingers_from_one_session_to_the_next(guest: Guest) -> None:
     source = """
     import torch, builtins, sys, os
@@ -217,12 +260,14 @@ def test_nothing_lingers_from_one_session_to_the_next(guest: Guest) -> None:
     assert environment == {}
 
 
+@pytest.mark.threat(10, 16)
 @pytest.mark.parametrize("module", ["sklearn", "pytest", "pip", "sandbox", "reference", "grading", "hypothesis"])
 def test_only_what_a_guest_needs_can_be_imported(guest: Guest, module: str) -> None:
     fault = guests.fault_of(guest, f"import {module}")
     assert (fault.exception, fault.message) == ("ModuleNotFoundError", f"No module named '{module}'")
 
 
+@pytest.mark.threat(12, 21, 23)
 def test_the_environment_is_empty_and_names_nobody(guest: Guest) -> None:
     source = """
     import os, sys
@@ -242,6 +287,7 @@ def test_the_environment_is_empty_and_names_nobody(guest: Guest) -> None:
     assert standard_input == ""
 
 
+@pytest.mark.threat(9)
 def test_a_session_that_kills_all_it_can_reach_harms_only_itself(guest: Guest) -> None:
     source = """
     import os, signal

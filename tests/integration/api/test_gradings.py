@@ -142,6 +142,7 @@ def test_progress_is_told(api, store):
     finish(store, lease)
 
 
+@pytest.mark.threat(46)
 def test_somebody_elses_submission_is_not_there(api, graded):
     stranger = f"/api/v1/submissions/{'0' * 32}"
     paths = [path.partition("{submission}")[2] for path in api.get("/api/v1/openapi.json").json()["paths"]]
@@ -161,6 +162,7 @@ def test_somebody_elses_submission_is_not_there(api, graded):
         assert api.get(listing).status_code in (404, 405)
 
 
+@pytest.mark.threat(50)
 def test_a_listener_who_leaves_leaves_nothing_open(api, store):
     submission = store.hand_in()
     events = f"/api/v1/submissions/{submission}/events"

@@ -24,6 +24,7 @@ def test_starters_can_be_downloaded(api, suffix):
     assert response.headers["content-disposition"] == f'attachment; filename="ddpm_starter.{suffix}"'
 
 
+@pytest.mark.threat(16)
 def test_solutions_and_checks_cannot(api):
     for name in ("solution.py", "starter.py/../solution.py", "checks/test_q.py", "starter.%2e%2e/solution.py"):
         assert api.get(f"/api/v1/assignments/ddpm/{name}").status_code in (404, 422)
@@ -44,6 +45,7 @@ def test_pages_load_only_what_is_served_here(api, store):
             assert api.get(address).status_code in (200, 409)  # 409: the report that is not there yet
 
 
+@pytest.mark.threat(48)
 def test_names_of_files_are_shown_as_text(api):
     body = api.post("/api/v1/assignments/ddpm/submissions", files={"files": ("<b>x.py", b"x = 1")}).json()
     page = api.get(body["links"]["page"]).text

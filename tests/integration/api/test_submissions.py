@@ -20,6 +20,7 @@ def hand_in(api, name="answers.py", content=MODULE, **arguments):
     return api.post(PATH, files={"files": (name, content)}, **arguments)
 
 
+@pytest.mark.threat(52)
 def test_a_receipt_means_that_bytes_and_row_are_on_disk(api, settings, store):
     before = utc_now()
     response = hand_in(api)
@@ -59,6 +60,7 @@ def test_several_modules_are_one_submission(api):
         assert {name: archive.read(name) for name in archive.namelist()} == {"a.py": b"x = 1\n", "b.py": b"y = 2\n"}
 
 
+@pytest.mark.threat(51)
 def test_the_same_key_is_the_same_submission(api):
     headers = {"Idempotency-Key": "3f2b8c1e-0d55-4a57-9a4e-6d2a6f3b7c10"}
     first, second = (hand_in(api, headers=headers) for _ in range(2))
@@ -67,6 +69,7 @@ def test_the_same_key_is_the_same_submission(api):
     assert hand_in(api).json()["id"] != first.json()["id"]
 
 
+@pytest.mark.threat(51)
 def test_the_same_key_at_the_same_moment_is_the_same_submission(api):
     headers = {"Idempotency-Key": "at-the-same-moment"}
     answers = []
@@ -85,6 +88,7 @@ def test_the_same_key_at_the_same_moment_is_the_same_submission(api):
     assert len({answer.json()["id"] for answer in answers}) == 1
 
 
+@pytest.mark.threat(51)
 @pytest.mark.parametrize(
     "change", [{"content": b"x = 2\n"}, {"name": "other.py"}, {"data": {"recipe": "mnist16"}}], ids=str
 )
@@ -113,6 +117,7 @@ REFUSED = [
 ]
 
 
+@pytest.mark.threat(41, 43)
 @pytest.mark.parametrize(("name", "content", "status", "words"), REFUSED, ids=[f"{row[0]}-{row[3]}" for row in REFUSED])
 def test_what_is_refused_is_refused_in_words(api, name, content, status, words):
     response = hand_in(api, name, content)
@@ -120,6 +125,7 @@ def test_what_is_refused_is_refused_in_words(api, name, content, status, words):
     assert_problem(response, words)
 
 
+@pytest.mark.threat(50)
 def test_a_body_that_does_not_say_its_length_is_cut_off_too(api):
     def endless():
         yield b'--b\r\nContent-Disposition: form-data; name="files"; filename="a.py"\r\n\r\n'
@@ -131,6 +137,7 @@ def test_a_body_that_does_not_say_its_length_is_cut_off_too(api):
     assert_problem(response, "At most")
 
 
+@pytest.mark.threat(47, 49, 50)
 @pytest.mark.parametrize(
     ("method", "path", "arguments", "status", "words"),
     [
@@ -181,6 +188,7 @@ def test_a_fault_of_ours_tells_no_traceback(tmp_path):
         assert "sqlite" not in response.text.lower()
 
 
+@pytest.mark.threat(47)
 def test_a_token_is_asked_for_where_there_is_one(tmp_path, settings, store):
     guarded = settings.model_copy(update={"api_token": Settings(api_token="t" * 20).api_token})
     submission = store.hand_in()

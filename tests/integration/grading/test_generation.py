@@ -74,6 +74,7 @@ def test_generation_can_be_repeated(run):
     assert first.correct == again.correct
 
 
+@pytest.mark.threat(14)
 def test_the_weights_count_not_what_the_guest_was_born_with(run, trained):
     empty = {
         name: torch.zeros_like(tensor) if tensor.is_floating_point() else tensor
@@ -230,6 +231,7 @@ class TestOwnLoop:
         assert found.status is not Outcome.PASSED
         assert words in found.message, found.message
 
+    @pytest.mark.threat(28)
     def test_a_network_called_without_end_is_refused(self, loop):
         found = loop(("for i in range(T)[::-1]:", "for i in iter(lambda: 5, None):"))
         assert "was called" in found.message

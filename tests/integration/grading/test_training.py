@@ -61,6 +61,7 @@ def test_the_same_submission_is_trained_in_the_same_way(run):
     assert any(not torch.equal(tensor, other.weights[name]) for name, tensor in first.weights.items())
 
 
+@pytest.mark.threat(14)
 def test_the_guest_sees_permuted_labels(guest, digits, classifier):
     """Trained on threes only, a hand-in that tells what it sees tells another digit from submission to submission."""
     threes = replace(digits, images=digits.images[digits.labels == 3], labels=digits.labels[digits.labels == 3])
@@ -187,6 +188,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.threat(13, 14)
 @pytest.mark.parametrize("fault", FAULTS)
 def test_what_goes_wrong_is_said(run, fault):
     old, new, outcome, words = FAULTS[fault]
@@ -198,6 +200,7 @@ def test_what_goes_wrong_is_said(run, fault):
     assert "Traceback" not in trained.message
 
 
+@pytest.mark.threat(28)
 def test_a_loss_that_never_ends_is_found_before_any_data_is_sent(run, monkeypatch):
     monkeypatch.setattr(training, "REHEARSAL", Deadline(cpu_seconds=3, wall_seconds=30))
     trained = run(pipeline((LOSS, "    while True: pass\n")))

@@ -92,6 +92,7 @@ def test_an_expired_lease_is_taken_away_once(store, settings):
     assert store.state(submission) == State.QUEUED
 
 
+@pytest.mark.threat(51)
 def test_one_key_at_one_moment_is_one_submission(store, settings):
     handed_in = HandedIn(assignment="ddpm", recipe="digits16", file_name="a.py", content=b"x = 1")
     ids = []

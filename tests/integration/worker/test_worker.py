@@ -55,6 +55,7 @@ def test_what_cannot_be_read_is_rejected_with_the_reason(api):
     assert (body["state"], body["message"], body["attempt"]) == ("rejected", "`a.py` is empty.", 1)
 
 
+@pytest.mark.threat(23)
 def test_a_judge_has_no_secrets_in_its_environment(api):
     told = events(api, hand_in(api, {"do": "environment"}))[-1][1]["message"].split()
     assert "PATH" in told
