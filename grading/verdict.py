@@ -87,9 +87,16 @@ def _describe(fault: GuestFault, check: Check, subject: str) -> str:
     if fault.exception is None:
         if check.hidden or fault.ending in (Ending.CRASHED, Ending.PROTOCOL):
             return f"{subject} did not finish properly{'' if check.hidden else f': {fault.message}'}."
-        return f"{subject} {fault.message}."
+        return f"{subject} {fault.message}{'' if check.hidden else _place(fault)}."
     if check.hidden:
         return f"{subject} raised {fault.exception}."
-    place = f" ({fault.file}, line {fault.line})" if fault.file and fault.line else ""
     text = f": {fault.message}" if fault.message else ""
-    return f"{subject} raised {fault.exception}{text}{place}"
+    return f"{subject} raised {fault.exception}{text}{_place(fault)}"
+
+
+def _place(fault: GuestFault) -> str:
+    """Where it happened, by the guest's own account: not for hidden checks, whose inputs it could carry out."""
+    if not fault.file or not fault.line:
+        return ""
+    function = f", in `{fault.function}`" if fault.function and fault.exception is None else ""
+    return f" ({fault.file}, line {fault.line}{function})"

@@ -49,7 +49,7 @@ MS_REC = 0x4000
 MS_PRIVATE = 0x40000
 
 # What an engine puts into a container, and no session needs; bubblewrap's has none of it but /proc
-HIDDEN = ("/proc", "/sys", "/run", "/etc", "/var", "/root", "/home")
+HIDDEN = ("/proc", "/sys", "/run", "/etc", "/var", "/root", "/home", "/usr/bin", "/usr/sbin")
 
 SWEEP_SECONDS = 1.0  # a fork bomb may outrun the sweep; without a PID namespace that cannot be helped
 
