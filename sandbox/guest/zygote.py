@@ -48,6 +48,7 @@ def send(control: socket.socket, answer: dict[str, Any]) -> None:
 
 def warm() -> None:
     """Import what sessions need, with a single thread: a fork of a process with a thread pool hangs."""
+    gc.disable()  # looking for garbage among a million objects that stay: 0.3 s of the 2 that imports take
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
     # Threads that wait spin for microseconds, then sleep (docs/benchmarks.md). libgomp's own 300,000 turns make two
     # guests on the same cores slow each other down by a factor of thirty and more
@@ -71,6 +72,7 @@ def warm() -> None:
         functional.linear(image, torch.zeros(4, 4))
     os.environ.clear()
     gc.collect()
+    gc.enable()
     gc.freeze()  # or every collection in a session would copy the pages of all that was imported
 
 
