@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from cli.console import warn
 from cli.errors import UnusableInput
 
 
@@ -11,11 +12,19 @@ def read_modules(path: Path) -> list[tuple[str, bytes]]:
         if not path.is_dir():
             return [(path.name, path.read_bytes())]
         files = [(file.name, file.read_bytes()) for file in sorted(path.glob("*.py")) if file.is_file()]
+        nested = sorted({file.relative_to(path).parts[0] for file in path.glob("*/**/*.py") if _is_shown(file, path)})
     except OSError as error:
         raise UnusableInput(f"{path} cannot be read: {error.strerror}.") from error
     if not files:
         raise UnusableInput(f"{path} holds no .py files. Name the file that you want graded.")
+    if nested:
+        warn(f"Left out: the folders {', '.join(nested)} in {path}. Only the .py files directly in it are graded.")
     return files
+
+
+def _is_shown(file: Path, folder: Path) -> bool:
+    """Whether a person would say that the file is there: not in .git, .venv, __pycache__ and the like."""
+    return not any(part.startswith((".", "__")) for part in file.relative_to(folder).parts[:-1])
 
 
 def require_writable(path: Path | None) -> None:

@@ -91,7 +91,12 @@ class Session:
 
     def get(self, name: str) -> Tensor | int | float | bool:
         """The tensor or number behind an export or a global name."""
-        found = self._request("get", {"name": name}, [])
+        try:
+            found = self._request("get", {"name": name}, [])
+        except GuestFault as fault:
+            if fault.ending is Ending.BAD_VALUE:  # in the words of calls; a value returns nothing
+                raise GuestFault(fault.ending, f"holds {fault.message.removeprefix('returned ')}") from None
+            raise
         if not isinstance(found, Tensor | int | float):
             raise GuestFault(Ending.BAD_VALUE, "is neither a tensor nor a number")
         return found

@@ -58,12 +58,25 @@ class Move:
     valid: bool = False
 
 
+# What a session that is out of time may write: the truth, or anything else
+_HEAD = b"Stack (most recent call first):\n"
+STACKS = (
+    _HEAD + b'  File "/usr/lib/x.py", line 1 in a\n  File "student.py", line 3 in f\n',
+    _HEAD + b'  File "student.py", line 999999999 in ' + b"x" * 3000 + b"\n",
+    _HEAD + b'  File "\x1b[31m\xff\xed\xa0\x80", line 0 in <module>\n  ...\n',
+    _HEAD * 100,
+    _HEAD + b'  File "' + b'a" , line 1 in ' * 200,
+)
+
+
 @dataclass
 class Root:
     """Plays the root process of the guest."""
 
     end: dict[str, Any]
     kills_memory: bool = False  # the kernel has killed the session's process for want of memory
+    printing: int = -1  # the guest's end of its output
+    stack: bytes = b""
     dies: bool = False  # without a sandbox, student code may kill the root process
     asked: int = 0  # how often it was asked to end the session
 
@@ -76,6 +89,11 @@ class Root:
 
     def drop_session(self, pid: int) -> None:
         """Nothing to end."""
+
+    def interrupt_session(self, pid: int) -> None:
+        """Have the session say where it is, as far as its pipe takes it."""
+        with suppress(OSError):
+            os.write(self.printing, self.stack)
 
     def memory_kills(self) -> int:
         """One more than before, once the session is being ended."""
@@ -101,6 +119,7 @@ class Connection:
         os.set_blocking(self.printing, False)
         self.short = rng.random() < SHORT_SHARE
         self.root = _root(rng)
+        self.root.printing, self.root.stack = self.printing, rng.choice(STACKS)
         self.wall_left = SHORT_WALL_SECONDS if self.short else WALL_SECONDS
         limits = Limits(output_bytes=OUTPUT_BYTES, reply_bytes=REPLY_BYTES)
         deadline = Deadline(cpu_seconds=CPU_SECONDS, wall_seconds=self.wall_left)

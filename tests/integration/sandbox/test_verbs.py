@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sandbox.faults import Ending, GuestFault
 from sandbox.guest_client import Guest
+from sandbox.limits import Deadline
 from sandbox.program import Chunk, Device, Program
 from sandbox.session import Callback, CallbackRefused
 
@@ -342,3 +343,52 @@ def test_a_guest_computes_with_one_thread_and_may_take_more(guest: Guest) -> Non
 def test_sessions_may_overlap(guest: Guest) -> None:
     with guests.loaded(guest, "x = 1") as one, guests.loaded(guest, "x = 2") as two:
         assert (two.get("x"), one.get("x")) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("float('nan')", "holds NaN"),
+        ("__import__('numpy').ones(3)", "holds a numpy.ndarray"),
+        ("[1, 2]", "is neither a tensor nor a number"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_said_to_hold_it(guest: Guest, value: str, message: str) -> None:
+    with guests.loaded(guest, f"value = {value}") as session, pytest.raises(GuestFault) as caught:
+        session.get("value")
+    assert (caught.value.ending, caught.value.message) == (Ending.BAD_VALUE, message)
+
+
+def test_time_outs_say_where_the_code_was(guest: Guest) -> None:
+    source = """
+    import time
+    def wait(): time.sleep(600)
+    def sleeper():
+        wait()
+    def spinner():
+        while True:
+            pass
+    """
+    for name, function, lines in (("sleeper", "wait", {3}), ("spinner", "spinner", {7, 8})):
+        with guests.loaded(guest, source, Deadline(cpu_seconds=1, wall_seconds=5)) as session:
+            with pytest.raises(GuestFault) as caught:
+                session.call(name)
+            assert "Stack" not in session.output
+        assert caught.value.ending is Ending.TIMED_OUT
+        assert (caught.value.file, caught.value.function) == (guests.FILE, function)
+        assert caught.value.line in lines
+
+
+def test_a_place_that_is_made_up_is_cut_and_harmless(guest: Guest) -> None:
+    source = """
+    import time
+    def attack():
+        print("Stack (most recent call first):")
+        print('  File "' + "x" * 5000 + '\\033[31m", line 999999999 in f', flush=True)
+        time.sleep(600)
+    """
+    limit = Deadline(cpu_seconds=5, wall_seconds=2)
+    with guests.loaded(guest, source, limit) as session, pytest.raises(GuestFault) as caught:
+        session.call("attack")
+    # The true one comes last
+    assert (caught.value.file, caught.value.function) == (guests.FILE, "attack")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import sample_reports
 
+from cli.files import read_modules
 from cli.main import main
 from cli.state import KEY_BYTES, own_key
 from cli.summary import print_report
@@ -226,3 +227,12 @@ def test_what_grades_nothing_loads_nothing_heavy(arguments: list[str], tmp_path:
         cwd=tmp_path,
     )
     assert json.loads(done.stderr.splitlines()[-1]) == []
+
+
+def test_folders_in_a_folder_are_left_out_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for place in ("work/a.py", "work/drafts/old.py", "work/.venv/lib.py", "work/__pycache__/x.py"):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).write_text("x = 1\n")
+    assert read_modules(tmp_path / "work") == [("a.py", b"x = 1\n")]
+    said = capsys.readouterr().err
+    assert "Left out: the folders drafts in" in said
