@@ -12,7 +12,7 @@ from torch import Tensor
 from grading.events import Emit, GenerationProgress
 from grading.grid import draw_grid
 from grading.intervals import is_decided, sequential, wilson
-from grading.outcomes import Outcome
+from grading.outcomes import OUTCOMES, Outcome
 from grading.own_loop import run_own_loop
 from grading.pipeline import Network, Pipeline, PipelineFault, describe
 from grading.report import ClassReport, GenerationRun, OwnLoopReport, SweepPoint
@@ -66,18 +66,20 @@ def generate(
     artifacts: dict[str, bytes] = {}
     deadline = Deadline(cpu_seconds=WALL_SECONDS, wall_seconds=WALL_SECONDS)
     purpose = f"generate/{pipeline.run}"
-    with guest.session(deadline, seed=seeds.seed(f"{purpose}/guest")) as session:
-        judge = _Generation(pipeline, trained, classifier, session, seeds.seed(f"{purpose}/noise"))
-        try:
+    try:
+        with guest.session(deadline, seed=seeds.seed(f"{purpose}/guest")) as session:
+            judge = _Generation(pipeline, trained, classifier, session, seeds.seed(f"{purpose}/noise"))
             judge.load()
             run = judge.count(run, artifacts, emit)
             if sweep:
                 run = run.model_copy(update={"sweep": judge.sweep()})
             own_loop = judge.own_loop(guest, guidance_weight, seeds.seed(f"{purpose}/own_loop"), artifacts)
             run = run.model_copy(update={"own_loop": own_loop})
-        except PipelineFault as fault:
-            # A count that was completed before stays what it is
-            run = run.model_copy(update={"status": fault.outcome, "message": fault.message})
+    except PipelineFault as fault:
+        # A count that was completed before stays what it is
+        run = run.model_copy(update={"status": fault.outcome, "message": fault.message})
+    except GuestFault as fault:  # no session could be opened for it
+        run = run.model_copy(update={"status": OUTCOMES[fault.ending], "message": describe(fault)})
     return run, artifacts
 
 

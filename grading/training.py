@@ -14,14 +14,15 @@ from torch import Tensor
 
 from grading.events import Emit, SampleGrid, TrainingProgress
 from grading.grid import draw_grid
-from grading.outcomes import Outcome
-from grading.pipeline import Network, Pipeline, PipelineFault, count_parameters
+from grading.outcomes import OUTCOMES, Outcome
+from grading.pipeline import Network, Pipeline, PipelineFault, count_parameters, describe
 from grading.report import LossPoint, TrainingRun
 from grading.sampling import ddim, start_noise
 from grading.seeds import Seeds
 from reference.classifiers import Classifier
 from reference.datasets import N_CLASSES, Digits
 from reference.pack import Recipe
+from sandbox.faults import GuestFault
 from sandbox.guest_client import Guest
 from sandbox.limits import Deadline
 
@@ -114,6 +115,8 @@ class _Training:
             weights = self._train(deadline)
         except PipelineFault as fault:
             return self._outcome(fault.outcome, fault.message)
+        except GuestFault as fault:  # no session could be opened for it
+            return self._outcome(OUTCOMES[fault.ending], describe(fault))
         return self._outcome(Outcome.PASSED, "", weights)
 
     def _outcome(self, status: Outcome, message: str, weights: dict[str, Tensor] | None = None) -> Trained:

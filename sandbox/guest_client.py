@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sandbox.session import Session
 
 START_SECONDS = 120.0  # importing torch takes 3 s, and 30 s from a cold disk on a busy machine
+TOO_OFTEN = "killed the process that runs it too often"
 ENDING_SECONDS = 1.0  # for a root process that fails to end; it writes a traceback at most
 RESTARTS = 3  # of a sandbox whose root process died; more would be an endless loop of imports
 
@@ -48,8 +49,18 @@ class Guest:
     def session(self, deadline: Deadline, *, seed: int) -> "Session":
         """Open a session: a process of its own, from which nothing leaks into the next one.
 
-        `seed` seeds torch, numpy and random in it. Raises `SandboxError`.
+        `seed` seeds torch, numpy and random in it. Raises `SandboxError`, and `GuestFault` where student code keeps
+        killing what is to run it.
         """
+        for _ in range(RESTARTS):
+            try:
+                return self._open(deadline, seed)
+            except GuestFault:  # no code of this session has run: what an earlier one left behind has killed it
+                self.close()
+        raise GuestFault(Ending.CRASHED, TOO_OFTEN)
+
+    def _open(self, deadline: Deadline, seed: int) -> "Session":
+        """Raises `GuestFault` where sessions share namespaces, and one has killed what is to run the next."""
         # Only here: these import torch, which takes the judge as long as it takes the guest that has just been started
         from sandbox.exchange import Exchange
         from sandbox.session import Session
@@ -73,6 +84,8 @@ class Guest:
             exchange.ask("begin", {"cpu_seconds": deadline.cpu_seconds, "seed": seed}, [])
         except GuestFault as fault:  # no student code has reached it yet
             exchange.close()
+            if self._shared:
+                raise
             raise SandboxError(f"a session did not begin: {fault.message}; {self.log()}") from None
         return Session(exchange)
 
@@ -83,6 +96,8 @@ class Guest:
     def _alive(self) -> Sandbox:
         if self._sandbox is None:
             if self._restarts >= RESTARTS:
+                if self._shared:  # a student may do that; it is no fault of ours, and must not be tried again
+                    raise GuestFault(Ending.CRASHED, TOO_OFTEN)
                 raise SandboxError(f"the sandbox died {RESTARTS + 1} times")
             self._restarts += 1
             self._ready = False

@@ -236,6 +236,7 @@ def run(attack: Attack, guest: Guest, made: Stage, deadline: Deadline | None = N
 def run_and_go_on(attack: Attack, guest: Guest, made: Stage) -> str:
     """The same, and whether the guest goes on as if nothing had been."""
     found = run(attack, guest, made)
+    guest._restarts = 0  # a grading has three; here each attack has them
     try:
         with guests.loaded(guest, "def double(x): return 2 * x", NEXT) as session:
             usable = session.call("double", 21) == 42
