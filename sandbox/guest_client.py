@@ -52,15 +52,22 @@ class Guest:
         `seed` seeds torch, numpy and random in it. Raises `SandboxError`, and `GuestFault` where student code keeps
         killing what is to run it.
         """
+        said = ""
         for _ in range(RESTARTS):
             try:
                 return self._open(deadline, seed)
-            except GuestFault:  # no code of this session has run: what an earlier one left behind has killed it
-                self.close()
-        raise GuestFault(Ending.CRASHED, TOO_OFTEN)
+            except GuestFault as fault:
+                # No code of this session has run. An earlier one may have killed it: by a signal where sessions share
+                # namespaces, or by using up memory, for which the kernel may choose the process that is forked ahead
+                said = f"{fault.message}; {self.log()}"
+                if self._shared:
+                    self.close()
+        if self._shared:
+            raise GuestFault(Ending.CRASHED, TOO_OFTEN)
+        raise SandboxError(f"a session did not begin: {said}")
 
     def _open(self, deadline: Deadline, seed: int) -> "Session":
-        """Raises `GuestFault` where sessions share namespaces, and one has killed what is to run the next."""
+        """Raises `GuestFault` where the session does not begin."""
         # Only here: these import torch, which takes the judge as long as it takes the guest that has just been started
         from sandbox.exchange import Exchange
         from sandbox.session import Session
@@ -82,11 +89,9 @@ class Guest:
         exchange = Exchange(self, pid, channel, deadline, self._limits, memory_kills)
         try:
             exchange.ask("begin", {"cpu_seconds": deadline.cpu_seconds, "seed": seed}, [])
-        except GuestFault as fault:  # no student code has reached it yet
+        except GuestFault:
             exchange.close()
-            if self._shared:
-                raise
-            raise SandboxError(f"a session did not begin: {fault.message}; {self.log()}") from None
+            raise
         return Session(exchange)
 
     def wait_until_ready(self) -> None:
