@@ -155,6 +155,7 @@ def _run(client: docker.DockerClient, image: str, runtime: str, limits: Limits, 
             network_mode="none",
             ipc_mode="private",
             hostname="guest",
+            working_dir="/tmp",  # noqa: S108  (the guest's own)
             read_only=True,
             tmpfs={"/tmp": tmp, "/dev/shm": tmp},  # noqa: S108  (the guest's own)
             mounts=[

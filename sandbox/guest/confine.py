@@ -269,6 +269,17 @@ def kill_leftovers(session: int, spared: set[int]) -> None:
                 os.waitpid(pid, 0)
 
 
+def empty_shared_folders() -> None:
+    """Remove what sessions left in the folders that they share: the next one is to find nothing there."""
+    for folder in ("/tmp", "/dev/shm"):  # noqa: S108  (the guest's own)
+        for path in Path(folder).iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+
+
 def leave(configuration: dict[str, Any]) -> None:
     """In the zygote, when the judge has gone: take every session along, and the guest's folder. Never returns."""
     for pid in _children():

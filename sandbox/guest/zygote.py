@@ -182,6 +182,8 @@ class Zygote:
         self._sessions.discard(pid)
         if not self._configuration["own_namespaces"]:  # with them, nothing has survived process 1
             confine.kill_leftovers(pid, self._sessions | ({self._spare[0]} if self._spare else set()))
+            if self._configuration["filter"] and not self._sessions:  # in a container, whose /tmp sessions share
+                confine.empty_shared_folders()
         return answer
 
 

@@ -251,7 +251,7 @@ KERNEL_ATTACKS = [
         code.write(b"\\xb8\\x14\\x00\\x00\\x00\\xcd\\x80\\xc3")  # mov eax, 20 (getpid); int 0x80; ret
         return ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(code)))() > 0
     """,
-        stopped=("crashed",),
+        stopped=("crashed", NOTHING),
         control=NoSandbox(),
     ),
 ]

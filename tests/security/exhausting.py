@@ -338,7 +338,7 @@ EXHAUSTING = [
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
         return True
     """,
-        stopped=("EPERM", "ENOSYS"),
+        stopped=("EPERM", "ENOSYS", "EINVAL"),
         control=NoSandbox(root=True),
     ),
     Attack(

@@ -137,7 +137,7 @@ READING = [
         time.sleep(0.7)
         os.kill(0, 19)  # SIGSTOP
     """,
-        stopped=(NOTHING,),
+        stopped=(NOTHING, "timed_out"),
         control="without a sandbox, too, a session leads a process group of its own",
     ),
     Attack(
