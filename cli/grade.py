@@ -60,7 +60,9 @@ def grade(
     try:
         backend = choose_backend(sandbox)
     except SandboxUnavailable as error:
-        raise Unavailable(f"{error}. For your own work on your own computer: --sandbox none.") from error
+        raise Unavailable(
+            f"{error}. --sandbox auto takes the best that works here; for your own work only: --sandbox none."
+        ) from error
     if not backend.sandboxed:
         warn("No sandbox: the code of this hand-in runs with all your rights. Do this with your own work only.")
 

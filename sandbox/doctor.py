@@ -46,7 +46,7 @@ def _status(name: str) -> BackendStatus:
             isolation = choose_backend(name).isolation
         except SandboxUnavailable as error:
             isolation, missing = "", str(error)
-            remedy = "docs/operators.md says what it needs, and how to make it so."
+            remedy = "docs/security.md says what it needs: an engine, an image, and for gVisor a runtime."
     return BackendStatus(name=name, available=missing is None, isolation=isolation, missing=missing, remedy=remedy)
 
 

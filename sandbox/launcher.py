@@ -12,6 +12,7 @@ Lines are JSON. Whoever may connect is settled by the permissions of the socket'
 """
 
 import argparse
+import errno
 import json
 import os
 import queue
@@ -19,6 +20,7 @@ import signal
 import socket
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -146,7 +148,13 @@ def _read(connection: socket.socket) -> dict[str, Any] | None:
 
 
 def listen(path: Path) -> socket.socket:
-    """A socket that only this user, and the group of its folder, may connect to."""
+    """A socket that only this user, and the group of its folder, may connect to. Raises `OSError`."""
+    if path.exists():
+        if not path.is_socket():
+            raise OSError(errno.EEXIST, "it is there already, and no socket")
+        with socket.socket(socket.AF_UNIX) as other, suppress(ConnectionRefusedError):  # one that was killed
+            other.connect(str(path))
+            raise OSError(errno.EADDRINUSE, "another launcher listens there")
     draft = path.with_name(f".{os.getpid()}")
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(draft))
@@ -159,7 +167,12 @@ def listen(path: Path) -> socket.socket:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m sandbox.launcher", description="Starts guests for judges.")
     parser.add_argument("--socket", type=Path, required=True, help="where to listen")
-    parser.add_argument("--sandbox", choices=["auto", *NAMES], default="auto", help="what guests run in (%(default)s)")
+    parser.add_argument(
+        "--sandbox",
+        choices=["auto", *NAMES],
+        default=os.environ.get("NOISEMARK_SANDBOX", "auto"),
+        help="what guests run in (NOISEMARK_SANDBOX, else auto)",
+    )
     parser.add_argument("--warm", type=int, default=1, help="guests that wait ready (%(default)s)")
     options = parser.parse_args()
     try:
@@ -167,7 +180,11 @@ def main() -> int:
     except SandboxUnavailable as error:
         print(error, file=sys.stderr)
         return 3
-    listener = listen(options.socket)
+    try:
+        listener = listen(options.socket)
+    except OSError as error:
+        print(f"Nothing can listen at {options.socket}: {error.strerror}.", file=sys.stderr)
+        return 2
 
     def stop(*_: object) -> None:
         listener.close()

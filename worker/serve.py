@@ -90,6 +90,8 @@ def serve(workers: int, announce: Callable[[str], None]) -> None:
         PartDied: something ended that should not have.
     """
     settings = load_settings()
+    if settings.data_dir.exists() and not settings.data_dir.is_dir():
+        raise ConfigurationError(f"NOISEMARK_DATA_DIR: {settings.data_dir} is no folder.")
     environment = dict(os.environ)
     with ExitStack() as stack:
         parts: list[Part] = []
@@ -246,6 +248,11 @@ def main(arguments: list[str] | None = None) -> int:
     for name in ("host", "port", "data_dir", "sandbox"):  # the command line goes before the environment
         if (value := getattr(options, name)) is not None:
             os.environ[f"NOISEMARK_{name.upper()}"] = str(value)
+
+    if options.ready_file is not None:
+        if not options.ready_file.parent.is_dir():
+            parser.error(f"there is no folder {options.ready_file.parent} to write --ready-file to")
+        options.ready_file.unlink(missing_ok=True)  # the last service's: whoever waits for it is to wait for this one
 
     def announce(url: str) -> None:
         print(f"Noisemark is ready at {url}", flush=True)

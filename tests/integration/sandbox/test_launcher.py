@@ -143,3 +143,23 @@ def test_a_launcher_that_ends_leaves_nothing_and_is_told(launcher: tuple[Launche
     assert_gone(processes[1:])
     with pytest.raises(SandboxError, match="launcher"):
         backend.start(Limits())
+
+
+def _refused(path: Path) -> str:
+    command = [sys.executable, "-m", "sandbox.launcher", "--socket", str(path), "--sandbox", "none"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=PATIENCE)
+    assert ended.returncode == 2
+    assert "Traceback" not in ended.stderr
+    return ended.stderr
+
+
+def test_it_takes_no_place_that_is_taken(launcher: tuple[Launched, subprocess.Popen], tmp_path: Path) -> None:
+    backend, _ = launcher
+    file = tmp_path / "work.py"
+    file.write_text("precious")
+    assert "no socket" in _refused(file)
+    assert file.read_text() == "precious"
+    assert "another launcher" in _refused(backend._path)
+    assert "No such file" in _refused(tmp_path / "nowhere" / "socket")
+    with backend.start(Limits()) as guest:
+        assert guests.answers(guest)
