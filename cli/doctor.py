@@ -2,7 +2,6 @@
 
 import os
 import platform
-import re
 import shutil
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -68,17 +67,13 @@ def _sandboxes() -> list[Finding]:
         Finding(
             topic="program",
             name=part.name,
-            state="missing" if not part.found or _number(part.found) < _number(part.needed) else "good",
+            state="good" if part.is_good else "missing",
             detail=f"{part.found or 'not here'}; needed: {part.needed} or newer",
             remedy=f"Older ones: {part.holes}. A distribution may have mended its own." if part.found else "",
         )
         for part in parts()
     ]
     return [*backends, *programs]
-
-
-def _number(version: str) -> tuple[int, ...]:
-    return tuple(map(int, re.findall(r"\d+", version)[:3]))
 
 
 def _devices() -> list[Finding]:

@@ -157,11 +157,7 @@ def _configuration(limits: Limits, *, own_uid: bool, limit_address_space: bool) 
         "linux_limits": True,
         "uid": FIRST_UID + secrets.randbelow(UIDS) if own_uid else None,
         "memory_bytes": limits.memory_bytes if limit_address_space else None,
-        "processes": limits.processes,
-        "file_bytes": limits.file_bytes,
-        "open_files": limits.open_files,
-        "tmp_bytes": limits.tmp_bytes,
-        "tmp_files": limits.tmp_files,
+        **limits.of_sessions(),
         "folder": None,
     }
 

@@ -31,11 +31,12 @@ from sandbox.guest import seccomp
 from sandbox.launch import LOG_BYTES, Sandbox, send_request
 from sandbox.limits import Limits
 from sandbox.memory import MemoryAccount
+from sandbox.versions import is_older
 
 RUNC, RUNSC = "runc", "runsc"
 RUNTIMES = {"docker-gvisor": RUNSC, "docker-runc": RUNC}  # by the names of the backends, best first
 REGISTER_RUNSC = (
-    "docs/operators.md says how to register it: it needs --host-uds=open, to meet the judge, and --network=none"
+    "docs/security.md says how to register it: it needs --host-uds=open, to meet the judge, and --network=none"
 )
 # The first versions without known ways out of a container, by the advisories of Docker (January 2024), runc (November
 # 2025) and NVIDIA (July 2025); of gVisor, whose releases are dates, the oldest one tried.
@@ -104,12 +105,8 @@ def too_old(found: dict[str, str]) -> list[str]:
     return [
         f"{part} {found[part]} is older than {needed}, unless its distribution has mended {holes}"
         for part, (needed, holes) in NEEDED.items()
-        if found.get(part) and _number(found[part]) < _number(needed)
+        if found.get(part) and is_older(found[part], needed)
     ]
-
-
-def _number(version: str) -> tuple[int, ...]:
-    return tuple(map(int, re.findall(r"\d+", version)[:3]))
 
 
 def seccomp_profile() -> str:
@@ -131,11 +128,7 @@ def _configuration(limits: Limits, *, native: bool) -> dict[str, Any]:
         "linux_limits": native,
         "uid": None,  # the container has an unprivileged one from the start
         "memory_bytes": limits.memory_bytes if not native else None,
-        "processes": limits.processes,
-        "file_bytes": limits.file_bytes,
-        "open_files": limits.open_files,
-        "tmp_bytes": limits.tmp_bytes,
-        "tmp_files": limits.tmp_files,
+        **limits.of_sessions(),
         "folder": None,
     }
 

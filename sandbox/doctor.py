@@ -1,11 +1,13 @@
 """What each backend needs on this machine, for `noisemark doctor`."""
 
 import sys
+from contextlib import closing
 from dataclasses import dataclass
 
 from sandbox import bubblewrap, plain
 from sandbox.backends import NAMES, choose_backend, has_engine
 from sandbox.faults import SandboxUnavailable
+from sandbox.versions import is_older
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +29,11 @@ class Part:
     found: str  # empty: not here
     needed: str
     holes: str  # those of older versions
+
+    @property
+    def is_good(self) -> bool:
+        """Whether it is here, and new enough."""
+        return bool(self.found) and not is_older(self.found, self.needed)
 
 
 def probe() -> list[BackendStatus]:
@@ -59,7 +66,8 @@ def parts() -> list[Part]:
         from sandbox import container
 
         try:
-            versions = container.versions(container.engine())
+            with closing(container.engine()) as client:
+                versions = container.versions(client)
         except SandboxUnavailable:
             versions = container.versions(None)
         found += [

@@ -19,6 +19,11 @@ class Limits:
     open_files: int = 256  # torch keeps about 20 open
     gpu: str | None = None  # UUID of the one that it may use, of which the judge holds a lease
 
+    def of_sessions(self) -> dict[str, int]:
+        """Those that each session sets for itself, as `sandbox.guest.confine` is told them."""
+        names = ("processes", "file_bytes", "open_files", "tmp_bytes", "tmp_files")
+        return {name: getattr(self, name) for name in names}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Deadline:

@@ -36,11 +36,8 @@ class NoSandbox(Backend):
             "linux_limits": sys.platform == "linux",
             "uid": None,
             "memory_bytes": limits.memory_bytes,
+            **limits.of_sessions(),
             "processes": None,  # the kernel would count every process of this user
-            "file_bytes": limits.file_bytes,
-            "open_files": limits.open_files,
-            "tmp_bytes": limits.tmp_bytes,
-            "tmp_files": limits.tmp_files,
             "folder": str(folder),
         }
         process, control, log = start_root_process([python_executable()], str(library), configuration, workplace)
