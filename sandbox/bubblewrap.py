@@ -152,6 +152,7 @@ def _configuration(limits: Limits, *, own_uid: bool, limit_address_space: bool) 
     """What `sandbox.guest.confine` is told."""
     return {
         "own_namespaces": True,
+        "own_mounts": True,
         "own_user_namespace": False,  # bubblewrap has made it
         "filter": True,
         "linux_limits": True,

@@ -16,6 +16,7 @@ import subprocess
 import tempfile
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,9 @@ CONNECT_SECONDS = 120.0  # for the engine to start a container and Python in it:
 LOOK_SECONDS = 0.2  # between two looks at whether a container that does not come up still lives
 # On top of a session's: the root process and its outer half; under gVisor the threads of its kernel, 60 to 100 of them
 RUNTIME_PROCESSES = {RUNC: 32, RUNSC: 256}
+# gVisor's sessions cannot mount anything over it themselves
+NOT_NATIVE_TMPFS = {RUNC: {}, RUNSC: {"/sys": "ro,size=4k"}}
+DYING_SECONDS = 10.0  # between a container's last word and the engine's; a tenth of a second
 API_VERSION = "1.41"  # of the engine: Docker 20.10's, the oldest one tried
 ENGINE_SECONDS = 60.0  # for the engine to answer
 LOG_OPTIONS = {"max-size": "64k", "max-file": "1"}  # the root process says next to nothing
@@ -122,8 +126,9 @@ def seccomp_profile() -> str:
 def _configuration(limits: Limits, *, native: bool) -> dict[str, Any]:
     """What `sandbox.guest.confine` is told."""
     return {
-        "own_namespaces": native,
-        "own_user_namespace": native,
+        "own_namespaces": True,
+        "own_mounts": native,
+        "own_user_namespace": True,
         "filter": True,
         "linux_limits": native,
         "uid": None,  # the container has an unprivileged one from the start
@@ -150,7 +155,7 @@ def _run(client: docker.DockerClient, image: str, runtime: str, limits: Limits, 
             hostname="guest",
             working_dir="/tmp",  # noqa: S108  (the guest's own)
             read_only=True,
-            tmpfs={"/tmp": tmp, "/dev/shm": tmp},  # noqa: S108  (the guest's own)
+            tmpfs={"/tmp": tmp, "/dev/shm": tmp} | NOT_NATIVE_TMPFS[runtime],  # noqa: S108  (the guest's own)
             mounts=[
                 Mount(MEETING_PLACE, str(folder), type="bind", read_only=True),
                 Mount("/etc/resolv.conf", "/dev/null", type="bind", read_only=True),  # else a copy of the host's
@@ -190,6 +195,15 @@ def _remove(container: Container) -> None:
         container.remove(force=True)
 
 
+def _died_of_memory(container: Container) -> bool:
+    """Whether the kernel killed a container that has just died, for want of memory."""
+    with suppress(*_ERRORS):
+        container.wait(timeout=DYING_SECONDS)
+        container.reload()
+        return bool(container.attrs["State"]["OOMKilled"])
+    return False
+
+
 class ContainerBackend(Backend):
     """Containers of this machine's engine, by one runtime."""
 
@@ -210,7 +224,7 @@ class ContainerBackend(Backend):
 
     def launch(self, limits: Limits) -> Sandbox:
         """Start a container. Raises `SandboxError`."""
-        # gVisor's kernel of its own shows guests no control groups, and nests no namespaces
+        # gVisor's kernel of its own shows guests no control groups, and lets nobody in them mount
         native = self._runtime == RUNC
         folder = Path(tempfile.mkdtemp(prefix="noisemark-judge-", dir=os.environ.get("NOISEMARK_MEETING_DIR")))
         try:
@@ -233,7 +247,13 @@ class ContainerBackend(Backend):
         def end(_: bool) -> None:
             _remove(container)
 
-        return Sandbox(control=control, log=log, memory=MemoryAccount(ask_root=native), end=end)
+        return Sandbox(
+            control=control,
+            log=log,
+            memory=MemoryAccount(ask_root=native),
+            end=end,
+            died_of_memory=partial(_died_of_memory, container),
+        )
 
 
 def _image(client: docker.DockerClient) -> str:

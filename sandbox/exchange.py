@@ -11,9 +11,9 @@ from torch import Tensor
 
 from sandbox import validation
 from sandbox.channel import Channel, Closed, DeadlinePassed, OutputFlood
-from sandbox.faults import Ending, GuestFault
+from sandbox.faults import Ending, GuestFault, out_of_memory
 from sandbox.guest import wire
-from sandbox.limits import MIB, Deadline, Limits
+from sandbox.limits import Deadline, Limits
 
 DYING_SECONDS = 2.0  # between the last descriptor closed and the process gone; long for one with much memory to free
 # The kernel kills by the ticks that it counts and reports by a precise clock. On a busy machine the two differ by 15 %,
@@ -100,7 +100,7 @@ class Exchange:
             limit = f"printed more than {self._limits.output_bytes} bytes"
             raise self.end(GuestFault(Ending.OUTPUT_LIMIT, limit)) from None
         except MemoryError:
-            raise self.end(self._out_of_memory()) from None
+            raise self.end(out_of_memory(self._limits.memory_bytes)) from None
         except validation.Oversized as violation:
             raise self.end(GuestFault(Ending.OUTPUT_LIMIT, f"the guest {violation}")) from None
         except validation.Violation as violation:
@@ -157,7 +157,7 @@ class Exchange:
         except GuestFault as death:
             fault = death
         if self._root.memory_kills() > self._memory_kills:
-            fault = self._out_of_memory()
+            fault = out_of_memory(self._limits.memory_bytes)
         self._ended = fault
         return fault
 
@@ -177,7 +177,7 @@ class Exchange:
         self, *, killed: bool, exit_code: int | None, signal_number: int | None, cpu_seconds: float
     ) -> GuestFault:
         if self._root.memory_kills() > self._memory_kills:
-            return self._out_of_memory()
+            return out_of_memory(self._limits.memory_bytes)
         if killed:
             return GuestFault(Ending.PROTOCOL, "the guest closed its connection")
         used_up = cpu_seconds >= SHARE_USED_UP * self._deadline.cpu_seconds
@@ -202,6 +202,3 @@ class Exchange:
             line=validation.line_number(int(own["line"])),
             function=validation.text(function, validation.NAME_LENGTH),
         )
-
-    def _out_of_memory(self) -> GuestFault:
-        return GuestFault(Ending.OUT_OF_MEMORY, f"took more than {self._limits.memory_bytes // MIB} MiB of memory")

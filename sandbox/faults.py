@@ -7,6 +7,8 @@ SandboxError          what we failed to do; never scores a student
 
 from enum import StrEnum
 
+from sandbox.limits import MIB
+
 
 class Ending(StrEnum):
     """Why a request got no proper answer."""
@@ -44,6 +46,11 @@ class GuestFault(Exception):  # noqa: N818  (an outcome, not an error of ours)
         self.file = file
         self.line = line
         self.function = function
+
+
+def out_of_memory(limit_bytes: int) -> GuestFault:
+    """The fault of a guest that was stopped at its limit of memory."""
+    return GuestFault(Ending.OUT_OF_MEMORY, f"took more than {limit_bytes // MIB} MiB of memory")
 
 
 class SandboxError(Exception):

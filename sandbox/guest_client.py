@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 from sandbox.channel import Channel
-from sandbox.faults import Ending, GuestFault, SandboxError
+from sandbox.faults import Ending, GuestFault, SandboxError, out_of_memory
 from sandbox.launch import CONTROL_SECONDS, Sandbox, receive_answer, receive_end, send_request
 from sandbox.limits import Deadline, Limits
 
@@ -31,7 +31,10 @@ class Guest:
         self._limits = limits
         self._restarts = 0
         self._ready = False
-        self._shared = False  # whether student code shares namespaces with the root process, and can kill it
+        self._killable = False  # whether student code can end the sandbox as a whole
+        self._one_at_a_time = False  # whether sessions share folders, which are emptied between them
+        self._pid: int | None = None  # of the session opened last, while it may still run
+        self._second: Guest | None = None  # for a session beside another, where there may be one at a time
         self._sandbox: Sandbox | None = start()
 
     def __enter__(self) -> Self:
@@ -42,16 +45,27 @@ class Guest:
 
     def close(self) -> None:
         """End the sandbox and everything in it."""
+        if self._second is not None:
+            self._second.close()
+            self._second = None
+        self._discard()
+
+    def _discard(self) -> None:
+        self._pid = None
         if self._sandbox is not None:
             self._sandbox.discard(at_once=not self._ready)
             self._sandbox = None
 
     def session(self, deadline: Deadline, *, seed: int) -> "Session":
-        """Open a session: a process of its own, from which nothing leaks into the next one.
+        """Open a session: a process of its own, from which nothing leaks into the next one or one beside it.
 
         `seed` seeds torch, numpy and random in it. Raises `SandboxError`, and `GuestFault` where student code keeps
         killing what is to run it.
         """
+        if self._one_at_a_time and self._pid is not None:
+            if self._second is None:
+                self._second = Guest(self._start, self._limits)
+            return self._second.session(deadline, seed=seed)
         said = ""
         for _ in range(RESTARTS):
             try:
@@ -60,9 +74,9 @@ class Guest:
                 # No code of this session has run. An earlier one may have killed it: by a signal where sessions share
                 # namespaces, or by using up memory, for which the kernel may choose the process that is forked ahead
                 said = f"{fault.message}; {self.log()}"
-                if self._shared:
-                    self.close()
-        if self._shared:
+                if self._killable:
+                    self._discard()
+        if self._killable:
             raise GuestFault(Ending.CRASHED, TOO_OFTEN)
         raise SandboxError(f"a session did not begin: {said}")
 
@@ -92,6 +106,7 @@ class Guest:
         except GuestFault:
             exchange.close()
             raise
+        self._pid = pid
         return Session(exchange)
 
     def wait_until_ready(self) -> None:
@@ -101,14 +116,16 @@ class Guest:
     def _alive(self) -> Sandbox:
         if self._sandbox is None:
             if self._restarts >= RESTARTS:
-                if self._shared:  # a student may do that; it is no fault of ours, and must not be tried again
+                if self._killable:  # a student may do that; it is no fault of ours, and must not be tried again
                     raise GuestFault(Ending.CRASHED, TOO_OFTEN)
                 raise SandboxError(f"the sandbox died {RESTARTS + 1} times")
             self._restarts += 1
             self._ready = False
             self._sandbox = self._start()
         if not self._ready:
-            self._shared = not self._receive(START_SECONDS)["own_namespaces"]
+            ready = self._receive(START_SECONDS)
+            self._killable = not (ready["own_namespaces"] and ready["own_mounts"])
+            self._one_at_a_time = ready["one_at_a_time"]
             self._ready = True
         return self._sandbox
 
@@ -130,12 +147,15 @@ class Guest:
             raise self._dead(str(error)) from None
 
     def _dead(self, why: str) -> Exception:
-        """Throw the sandbox away. Where sessions have namespaces of their own, only a fault of ours kills its root."""
+        """Throw the sandbox away. Where student code cannot end it, only a fault of ours does."""
         assert self._sandbox is not None
-        by_student = self._ready and self._shared
+        by_student = self._ready and self._killable
         receive_end(self._sandbox.control, ENDING_SECONDS)  # so that its complaints are complete
         log = self.log()
-        self.close()
+        for_memory = by_student and self._sandbox.died_of_memory()
+        self._discard()
+        if for_memory:
+            return out_of_memory(self._limits.memory_bytes)
         if by_student:
             return GuestFault(Ending.CRASHED, "killed the process that was to run it")
         return SandboxError(f"the sandbox failed: {why}; {log}")
@@ -145,12 +165,17 @@ class Guest:
         said = "" if self._sandbox is None else self._sandbox.complaints()
         return f"it said: {said}" if said else "it said nothing"
 
+    def _forget(self, pid: int) -> None:
+        if self._pid == pid:
+            self._pid = None
+
     def memory_kills(self) -> int:
         """How many processes of the sandbox were killed for want of memory. For `Exchange`."""
         return 0 if self._sandbox is None else self._sandbox.memory_kills()
 
     def drop_session(self, pid: int) -> None:
         """Have the root process end a session, whatever it is doing. For `Exchange`."""
+        self._forget(pid)
         if self._sandbox is not None:
             with suppress(OSError):  # a dead sandbox is noticed by the next session
                 send_request(self._sandbox.control, {"op": "drop", "pid": pid})
@@ -163,4 +188,5 @@ class Guest:
 
     def end_session(self, pid: int, *, grace: float) -> dict[str, Any]:
         """Have the root process end a session, and say how its process ended. For `Exchange`."""
+        self._forget(pid)
         return self._control({"op": "end", "pid": pid, "grace": grace})

@@ -39,6 +39,8 @@ class Sandbox:
     # Ends every process of it and removes what it left; it may be dead already. The argument: at once, which is for
     # before it has said that it is ready, when there is nothing to take along.
     end: Callable[[bool], None]
+    # Once it has died as a whole: whether for want of memory. Of a guest that only loses processes, `memory` knows
+    died_of_memory: Callable[[], bool] = lambda: False
 
     def complaints(self) -> str:
         """What the root process has said, capped."""

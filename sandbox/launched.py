@@ -15,6 +15,7 @@ from sandbox.memory import MemoryAccount
 GREETING_SECONDS = 10.0  # the launcher greets at once
 START_SECONDS = 180.0  # for a guest where none is warm: longer than the slowest backend takes to give up
 LINE_BYTES = 65536  # of the launcher's answers
+WHY = b"?"  # asks the launcher what a guest died of
 
 
 class Launched(Backend):
@@ -55,11 +56,19 @@ class Launched(Backend):
         def end(_: bool) -> None:
             connection.close()  # at which the launcher ends it
 
+        def died_of_memory() -> bool:
+            try:
+                connection.sendall(WHY)
+                return bool(_receive(connection, START_SECONDS)[0]["died_of_memory"])
+            except (OSError, SandboxError):  # the launcher has ended, and every guest of it
+                return False
+
         return Sandbox(
             control=socket.socket(fileno=control),
             log=os.fdopen(log, "rb"),
             memory=MemoryAccount(**answer["memory"]),
             end=end,
+            died_of_memory=died_of_memory,
         )
 
 

@@ -4,7 +4,8 @@
 
 It listens on a Unix socket, greets whoever connects with what its sandboxes are, and knows one request, a line
 {"start": {"gpu": UUID or null}}. It answers with the control connection of a guest. That guest belongs to the
-connection: when it closes, the guest is ended; none is ever handed out twice. Backend, image and limits are the
+connection: when it closes, the guest is ended; none is ever handed out twice. Until then each further byte asks whether
+the guest has died for want of memory, which only the engine may know. Backend, image and limits are the
 launcher's own, so that whoever takes over a worker gets guests from it and nothing else: neither the engine's socket
 nor a mount.
 
@@ -122,7 +123,8 @@ class Launcher:
                 _send(connection, {"memory": asdict(sandbox.memory)}, [sandbox.control.fileno(), sandbox.log.fileno()])
                 sandbox.control.close()  # the judge's from here on: its end is to be the guest's
                 connection.settimeout(None)
-                connection.recv(1)  # returns when the judge hangs up
+                while connection.recv(1):  # nothing when the judge hangs up
+                    _send(connection, {"died_of_memory": sandbox.died_of_memory()})
             except OSError:
                 pass  # it has
             finally:

@@ -31,6 +31,7 @@ class NoSandbox(Backend):
         workplace.mkdir()
         configuration = {
             "own_namespaces": False,
+            "own_mounts": False,
             "own_user_namespace": False,
             "filter": False,
             "linux_limits": sys.platform == "linux",

@@ -2,7 +2,8 @@
 
 `configuration` comes from the judge (`sandbox.bubblewrap`, `sandbox.container`, `sandbox.plain`):
 
-own_namespaces   whether each session gets PID, mount, IPC and network namespaces of its own (Linux, with the right to)
+own_namespaces   whether each session gets PID, IPC and network namespaces of its own (Linux, with the right to)
+own_mounts       whether each session gets a mount namespace, too, and in it folders of its own; gVisor refuses
 own_user_namespace  whether the root process first has to make a user namespace, in which it has that right
 linux_limits     whether the kernel knows the limits that only Linux has; gVisor's refuses to set them
 filter           whether sessions give up all privileges and install the system call filter
@@ -14,6 +15,7 @@ processes, file_bytes, open_files, tmp_bytes, tmp_files   as in `sandbox.limits`
 
 import contextlib
 import ctypes
+import errno
 import math
 import os
 import resource
@@ -75,7 +77,8 @@ def enter_user_namespace() -> None:
     """
     uid, gid = os.getuid(), os.getgid()
     _checked(_libc.unshare(CLONE_NEWUSER | CLONE_NEWPID), "making a user namespace")
-    Path("/proc/self/setgroups").write_text("deny")
+    with contextlib.suppress(PermissionError, FileNotFoundError):  # gVisor has no such file, and needs no such word
+        Path("/proc/self/setgroups").write_text("deny")
     Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
     Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
     child = os.fork()  # process 1 of the new PID namespace: at its end the kernel ends everything in there
@@ -98,8 +101,10 @@ def before_fork(configuration: dict[str, Any]) -> None:
         return
     if _own_pid_namespace < 0:
         _own_pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
-    # Children go into the namespace made last, which is not the zygote's own; only from there can another be made
-    _checked(_libc.setns(_own_pid_namespace, CLONE_NEWPID), "returning to the own PID namespace")
+    # Children go into the namespace made last, which is not the zygote's own; only from there can another be made.
+    # gVisor always makes it from there, and knows no way back
+    if _libc.setns(_own_pid_namespace, CLONE_NEWPID) < 0 and ctypes.get_errno() != errno.EOPNOTSUPP:
+        raise OSError(ctypes.get_errno(), "returning to the own PID namespace")
     _checked(_libc.unshare(CLONE_NEWPID), "making a PID namespace")
 
 
@@ -125,7 +130,7 @@ def _bind(source: str, place: str, flags: int) -> None:
 
 def _make_private_mounts(configuration: dict[str, Any]) -> None:
     """Empty /tmp and /dev/shm of limited size, and no /proc: it would tell of the host, and nothing needs it."""
-    _checked(_libc.unshare(CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWNET), "making mount, IPC and network namespaces")
+    _checked(_libc.unshare(CLONE_NEWNS), "making a mount namespace")
     _checked(_libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None), "making mounts private")
     if configuration["own_user_namespace"]:
         _make_own_devices()
@@ -208,12 +213,12 @@ def confine_session(configuration: dict[str, Any]) -> None:
     os.setsid()  # signals to a process group cross namespaces: this one is to be alone in its own
     if configuration["own_namespaces"]:
         _prefer_to_be_killed()
-        _limit_resources(configuration)
+        _checked(_libc.unshare(CLONE_NEWIPC | CLONE_NEWNET), "making IPC and network namespaces")
+    elif LINUX:
+        _prctl(PR_SET_PDEATHSIG, signal.SIGKILL, "dying with the root process")
+    _limit_resources(configuration)
+    if configuration["own_mounts"]:
         _make_private_mounts(configuration)
-    else:
-        _limit_resources(configuration)
-        if LINUX:
-            _prctl(PR_SET_PDEATHSIG, signal.SIGKILL, "dying with the root process")
     if configuration["filter"]:
         _drop_privileges(configuration["uid"])
         seccomp.install()

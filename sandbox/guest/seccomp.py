@@ -15,15 +15,17 @@ RET_ALLOW = 0x7FFF0000
 RET_ERRNO = 0x00050000
 RET_KILL_PROCESS = 0x80000000
 
-# Classic BPF: load a word, jump if equal, jump if any bit is set, jump if greater or equal, return
-LOAD, EQUAL, BITS, AT_LEAST, RETURN = 0x20, 0x15, 0x45, 0x35, 0x06
+# Classic BPF: load a word, bitwise and, jump if equal, jump if any bit is set, jump if greater or equal, return
+LOAD, AND, EQUAL, BITS, AT_LEAST, RETURN = 0x20, 0x54, 0x15, 0x45, 0x35, 0x06
 # Offsets in struct seccomp_data; of the arguments, 64 bits each, the lower half on these little-endian machines
-NUMBER, ARCHITECTURE, ARGUMENT_0, ARGUMENT_1 = 0, 4, 16, 24
+NUMBER, ARCHITECTURE, ARGUMENT_0, ARGUMENT_1, ARGUMENT_2 = 0, 4, 16, 24, 32
 
 X32_BIT = 0x40000000  # system calls of the x32 interface, on x86_64
 # Any of CLONE_NEWTIME, NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
 CLONE_NEW = 0x80 | 0x00020000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x20000000 | 0x40000000
 TIOCSTI, TIOCLINUX = 0x5412, 0x541C  # put characters into a terminal's input
+# Of a file's mode (inode(7)): its type, and those of devices, which gVisor lets anybody make
+FILE_TYPE, S_IFCHR, S_IFBLK = 0o170000, 0o020000, 0o060000
 # fcntl's F_GETLK, F_SETLK, F_SETLKW, F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW, F_SETLEASE, F_GETLEASE, F_NOTIFY
 LOCKS = (5, 6, 7, 36, 37, 38, 1024, 1025, 1026)
 AF_UNIX, AF_INET, AF_INET6 = 1, 2, 10  # with no network but a loopback of its own, harmless
@@ -102,6 +104,8 @@ UNSHARE = (272, 97)
 SOCKET = (41, 198)
 IOCTL = (16, 29)
 FCNTL = (72, 25)
+MKNOD = (133, None)
+MKNODAT = (259, 33)
 ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column above, AUDIT_ARCH_*
 
 Instruction = tuple[int, int, int, int]  # code, jump if true, jump if false, operand
@@ -147,6 +151,17 @@ def program(machine: str) -> list[Instruction]:
         allow,
         _refuse(errno.EAFNOSUPPORT),
     ]
+    for number, mode in ((MKNOD[column], ARGUMENT_1), (MKNODAT[column], ARGUMENT_2)):
+        if number is not None:
+            code += [
+                (EQUAL, 0, 6, number),
+                (LOAD, 0, 0, mode),
+                (AND, 0, 0, FILE_TYPE),
+                (EQUAL, 1, 0, S_IFCHR),
+                (EQUAL, 0, 1, S_IFBLK),
+                _refuse(errno.EPERM),
+                allow,
+            ]
     code += [
         (EQUAL, 0, 5, IOCTL[column]),
         (LOAD, 0, 0, ARGUMENT_1),

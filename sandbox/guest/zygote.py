@@ -170,7 +170,7 @@ class Zygote:
 
     def _drop(self, pid: int) -> None:
         """End a session of which nothing is to be known, without a word, and without waiting where nothing needs it."""
-        if self._configuration["own_namespaces"]:
+        if self._configuration["own_namespaces"] and not one_at_a_time(self._configuration):
             os.kill(pid, signal.SIGKILL)
             self._sessions.discard(pid)
             self._dropped.append(pid)
@@ -182,8 +182,8 @@ class Zygote:
         self._sessions.discard(pid)
         if not self._configuration["own_namespaces"]:  # with them, nothing has survived process 1
             confine.kill_leftovers(pid, self._sessions | ({self._spare[0]} if self._spare else set()))
-            if self._configuration["filter"] and not self._sessions:  # in a container, whose /tmp sessions share
-                confine.empty_shared_folders()
+        if one_at_a_time(self._configuration):
+            confine.empty_shared_folders()
         return answer
 
 
@@ -225,9 +225,15 @@ def find_namespaces(configuration: dict[str, Any]) -> None:
         confine.enter_user_namespace()
     except OSError as error:
         print(error, file=sys.stderr, flush=True)
-        configuration["own_namespaces"] = False
+        configuration["own_namespaces"] = configuration["own_mounts"] = False
     confine.protect_zygote()
-    configuration["own_namespaces"] = configuration["own_namespaces"] and confine.rehearse(configuration)
+    if configuration["own_namespaces"] and not confine.rehearse(configuration):
+        configuration["own_namespaces"] = configuration["own_mounts"] = False
+
+
+def one_at_a_time(configuration: dict[str, Any]) -> bool:
+    """Whether there is a wall around the guest, but not between the files of its sessions."""
+    return configuration["filter"] and not configuration["own_mounts"]
 
 
 def main() -> None:
@@ -242,7 +248,8 @@ def main() -> None:
             find_namespaces(configuration)
         confine.protect_zygote()
         warm()
-        send(control, {"own_namespaces": configuration["own_namespaces"]})
+        own = {name: configuration[name] for name in ("own_namespaces", "own_mounts")}
+        send(control, {**own, "one_at_a_time": one_at_a_time(configuration)})
         Zygote(control, configuration).serve()
     except (EOFError, BrokenPipeError):  # the judge has gone
         confine.leave(configuration)

@@ -5,7 +5,7 @@ import errno
 import pytest
 
 from sandbox.guest import seccomp
-from sandbox.guest.seccomp import CLONE, CLONE3, DENIED, IOCTL, SOCKET, UNSHARE
+from sandbox.guest.seccomp import CLONE, CLONE3, DENIED, IOCTL, MKNOD, MKNODAT, SOCKET, UNSHARE
 
 ALLOWED = seccomp.RET_ALLOW
 EPERM = seccomp.RET_ERRNO | errno.EPERM
@@ -23,6 +23,8 @@ def run(machine: str, number: int, *arguments: int, audit: int | None = None) ->
         at += 1
         if operation == seccomp.LOAD:
             accumulator = words.get(operand, 0)
+        elif operation == seccomp.AND:
+            accumulator &= operand
         elif operation == seccomp.RETURN:
             return operand
         else:
@@ -77,6 +79,13 @@ def test_terminals_cannot_be_typed_into(machine: str) -> None:
     call = IOCTL[column(machine)]
     assert run(machine, call, 0, 0x5412) == EPERM
     assert run(machine, call, 0, 0x5401) == ALLOWED  # TCGETS
+
+
+def test_files_and_pipes_are_made_and_devices_are_not(machine: str) -> None:
+    mknod, mknodat = MKNOD[column(machine)], MKNODAT[column(machine)]
+    for mode, verdict in ((0o100600, ALLOWED), (0o010600, ALLOWED), (0o020600, EPERM), (0o060666, EPERM)):
+        assert run(machine, mknodat, 0, 0, mode) == verdict
+        assert mknod is None or run(machine, mknod, 0, mode) == verdict
 
 
 def test_calls_of_another_architecture_are_fatal(machine: str) -> None:
