@@ -34,6 +34,7 @@ def configure_logs() -> None:
 
 
 def main() -> int:
+    import structlog
     from celery.platforms import SecurityWarning
 
     from records.blobs import BlobStore
@@ -53,6 +54,7 @@ def main() -> int:
     drop_environment()
     configure_logs()
     judges = Judges()
+    structlog.get_logger().info("looking for a sandbox", sandbox=settings.backend)  # takes seconds
     try:
         check_sandbox(judges, settings)
     except SandboxMissing as error:

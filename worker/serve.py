@@ -224,6 +224,14 @@ def default_workers() -> int:
     return min(4, os.cpu_count() or 1)
 
 
+def _port(text: str) -> int:
+    """A port, for argparse."""
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise argparse.ArgumentTypeError(f"{text} is no port: they go from 0 to 65535")
+    return port
+
+
 def _count(text: str) -> int:
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"{text!r} is no number of workers; give 1 or more")
@@ -233,7 +241,7 @@ def _count(text: str) -> int:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="scripts/serve", description="Runs Noisemark on this machine.")
     parser.add_argument("--host", help="address to listen on (127.0.0.1)")
-    parser.add_argument("--port", type=int, help="port to listen on (8000); 0 takes a free one")
+    parser.add_argument("--port", type=_port, help="port to listen on (8000); 0 takes a free one")
     parser.add_argument("--data-dir", type=Path, help="where database and blobs lie (./var)")
     parser.add_argument(
         "--workers", type=_count, default=default_workers(), help="hand-ins graded at a time (%(default)s here)"

@@ -8,6 +8,7 @@ judge itself has: a value computed by guest and judge must not differ because th
 import argparse
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -107,11 +108,15 @@ def main() -> int:
     )
     parser.add_argument("--tag", default=TAG, help="its name (%(default)s)")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # cleans up as for Ctrl-C
     try:
         identity = build(options.variant, options.base, options.tag)
     except BuildFailed as error:
         print(error, file=sys.stderr)
         return 3
+    except KeyboardInterrupt:
+        print("Interrupted: nothing was built.", file=sys.stderr)
+        return 130
     print(f"Built {options.tag}. To pin it: NOISEMARK_IMAGE={identity}")
     return 0
 
