@@ -25,10 +25,11 @@ PACK = load_pack("ddpm")
 SOLUTION = PACK.solution.read_text(encoding="utf-8")
 
 
-def variants(name: str) -> list[object]:
+def variants(*names: str) -> list[object]:
     """Each variant with the hand-in that holds it."""
     return [
         pytest.param(variant, tuple(group), id=f"{variant.blank}: {variant.title}")
+        for name in names
         for group in corpus.hand_ins(corpus.read(name))
         for variant in group
     ]
@@ -78,7 +79,7 @@ def not_passed(reports: dict[str, BlankReport]) -> dict[str, str]:
     return {name: report.message for name, report in reports.items() if report.status is not Outcome.PASSED}
 
 
-@pytest.mark.parametrize(("variant", "group"), variants("right.md"))
+@pytest.mark.parametrize(("variant", "group"), variants("right.md", "right-blind.md"))
 def test_right_answer_passes(variant: corpus.Variant, group: tuple[corpus.Variant, ...], grader: Grader) -> None:
     report = grader.report(variant, group)
     failed = [(check.name, check.message) for check in report.checks if check.outcome is not Outcome.PASSED]
@@ -86,7 +87,7 @@ def test_right_answer_passes(variant: corpus.Variant, group: tuple[corpus.Varian
     assert report.points == report.max_points
 
 
-@pytest.mark.parametrize(("variant", "group"), variants("wrong.md"))
+@pytest.mark.parametrize(("variant", "group"), variants("wrong.md", "wrong-blind.md"))
 def test_wrong_answer_fails(variant: corpus.Variant, group: tuple[corpus.Variant, ...], grader: Grader) -> None:
     report = grader.report(variant, group)
     assert report.status in (Outcome.FAILED, Outcome.CRASHED)
