@@ -52,6 +52,11 @@ def loaded(guest: Guest, source: str, deadline: Deadline = LONG, **fields: Any) 
         yield session
 
 
+def has_own_kernel(guest: Guest) -> bool:
+    """Whether the guest runs on a kernel of its own, such as gVisor's: what a program sees and does there is there."""
+    return guest._one_at_a_time
+
+
 def fault_of(guest: Guest, source: str, deadline: Deadline = LONG) -> GuestFault:
     """The fault of a program's `attack()`, or of loading it; the guest must be usable afterwards."""
     with pytest.raises(GuestFault) as caught, loaded(guest, source, deadline) as session:

@@ -89,6 +89,7 @@ def build(variant: str, base: str, tag: str) -> str:
         )
         shutil.rmtree(context / "packages" / "bin", ignore_errors=True)
         shutil.copytree(packages.GUEST, context / "guest", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(HERE / "strip.py", context)
         identity = context / "id"
         arguments = {"BASE": base, "VARIANT": variant, "VERSIONS": f"torch-{version('torch')}"}
         command = ["docker", "build", "--network", "none", "--iidfile", str(identity), "--tag", tag]

@@ -104,6 +104,8 @@ class Attack:
     deadline: Deadline = guests.LONG
     limits: Mapping[str, int] = field(default_factory=lambda: STRICT)  # others where STRICT would stop it too early
     own_guest: bool = False  # needs a guest that was started after the stage was set
+    # Why it does no harm where it succeeds in a kernel of the guest's own; None: it must be stopped there, too
+    own_kernel: str | None = None
 
     def __str__(self) -> str:
         return f"{self.row} {self.name}"

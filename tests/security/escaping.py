@@ -257,10 +257,10 @@ KERNEL_ATTACKS = [
 ]
 
 
-def writing(row: int, name: str, expression: str, control: Control = AS_ROOT) -> Attack:
+def writing(row: int, name: str, expression: str, control: Control = AS_ROOT, own_kernel: str | None = None) -> Attack:
     """Opens for writing, and writes nothing: that it could is enough."""
     source = f"import os, sys, torch\ndef attack(stage): return os.open({expression}) >= 0"
-    return Attack(row=row, name=name, source=source, stopped=NOT_WRITABLE, control=control)
+    return Attack(row=row, name=name, source=source, stopped=NOT_WRITABLE, control=control, own_kernel=own_kernel)
 
 
 def device(name: str, mode: str, numbers: str) -> Attack:
@@ -287,7 +287,13 @@ FILE_ATTACKS = [
     writing(37, "write to the attributes of its process (CVE-2025-52881)", "'/proc/self/attr/exec', os.O_WRONLY"),
     writing(36, "read the kernel's ring of messages", "'/dev/kmsg', os.O_RDONLY"),
     writing(36, "open the memory of this machine", "'/dev/mem', os.O_RDONLY", "not every kernel has it"),
-    writing(36, "make a terminal", "'/dev/ptmx', os.O_RDWR", NoSandbox()),
+    writing(
+        36,
+        "make a terminal",
+        "'/dev/ptmx', os.O_RDWR",
+        NoSandbox(),
+        own_kernel="a terminal of the guest's kernel, at which nobody sits",
+    ),
     writing(36, "write to the standard library", "os.__file__, os.O_RDWR"),
     writing(36, "write to torch", "torch.__file__, os.O_RDWR"),
     writing(36, "write to the code that serves sessions", "sys.modules['guest.session'].__file__, os.O_RDWR"),
@@ -433,7 +439,14 @@ NETWORK_ATTACKS = [
     connecting(39, "TCP to an address on the internet", "AF_INET", "('192.0.2.1', 443)", OUTSIDE, NO_WAY),
     connecting(39, "TCP to an address of IPv6", "AF_INET6", "('2001:db8::1', 443)", OUTSIDE, NO_WAY),
     connecting(39, "a Unix socket of this machine", "AF_UNIX", "stage['socket']", NoSandbox(), ABSENT),
-    connecting(24, "an abstract socket of this machine", "AF_UNIX", "'\\0' + stage['abstract']", NoSandbox(), NO_WAY),
+    connecting(
+        24,
+        "an abstract socket of this machine",
+        "AF_UNIX",
+        "'\\0' + stage['abstract']",
+        NoSandbox(),
+        (*NO_WAY, "EINVAL"),
+    ),
     connecting(39, "the Docker socket", "AF_UNIX", "'/var/run/docker.sock'", "it would need Docker", ABSENT),
     connecting(39, "the socket of the system's bus", "AF_UNIX", "'/run/dbus/system_bus_socket'", OUTSIDE, ABSENT),
     Attack(

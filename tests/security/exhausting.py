@@ -26,6 +26,7 @@ def limited(
     stopped: str,
     deadline: Deadline = guests.LONG,
     limits: Mapping[str, int] = STRICT,
+    own_kernel: str | None = None,
 ) -> Attack:
     """Succeeds where limits are off."""
     return Attack(
@@ -36,10 +37,11 @@ def limited(
         control=LimitsOff(),
         deadline=deadline,
         limits=limits,
+        own_kernel=own_kernel,
     )
 
 
-def raising(row: int, name: str, limit: str, value: int) -> Attack:
+def raising(row: int, name: str, limit: str, value: int, own_kernel: str | None = None) -> Attack:
     """`value`: more than any limit of ours, less than machines give to everybody."""
     source = f"""
     import resource
@@ -47,7 +49,14 @@ def raising(row: int, name: str, limit: str, value: int) -> Attack:
         resource.setrlimit(resource.{limit}, ({value}, {value}))
         return True
     """
-    return Attack(row=row, name=name, source=source, stopped=("ValueError", "EPERM"), control=BareProcess())
+    return Attack(
+        row=row,
+        name=name,
+        source=source,
+        stopped=("ValueError", "EPERM"),
+        control=BareProcess(),
+        own_kernel=own_kernel,
+    )
 
 
 EXHAUSTING = [
@@ -195,6 +204,7 @@ EXHAUSTING = [
         return True
     """,
             "ENOSPC",
+            own_kernel="they lie in the guest's own memory, which is limited, and are gone with the session",
         )
         for place in ("/tmp", "/dev/shm")
     ),
@@ -285,7 +295,13 @@ EXHAUSTING = [
         SHORT,
     ),
     raising(13, "give itself more processor time", "RLIMIT_CPU", 10**6),
-    raising(25, "give itself more processes", "RLIMIT_NPROC", 1000),
+    raising(
+        25,
+        "give itself more processes",
+        "RLIMIT_NPROC",
+        1000,
+        own_kernel="the guest's control group limits its processes",
+    ),
     raising(27, "give itself larger files", "RLIMIT_FSIZE", 2**40),
     raising(33, "allow itself core dumps", "RLIMIT_CORE", 2**20),
     limited(30, "20 kB of output", "def attack(stage): return print('x' * 20_000) is None", "output_limit"),
@@ -327,6 +343,7 @@ EXHAUSTING = [
     """,
         stopped=("EPERM", "EACCES"),
         control=NoSandbox(root=True),
+        own_kernel="it comes before its own processes; the host knows nothing of it",
     ),
     Attack(
         row=25,

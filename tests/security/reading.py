@@ -259,6 +259,7 @@ READING = [
         source="def attack(stage): return '/' in open('/proc/self/mountinfo').read()",
         stopped=ABSENT,
         control=NoSandbox(),
+        own_kernel="these are the mounts of the guest's kernel; no path of this machine is among them",
     ),
     Attack(
         row=22,
@@ -266,6 +267,7 @@ READING = [
         source="def attack(stage): return open('/proc/1/cmdline').read() != ''",
         stopped=ABSENT,
         control=NoSandbox(),
+        own_kernel="process 1 of the guest's kernel is the guest's own",
     ),
     Attack(
         row=22,

@@ -26,6 +26,7 @@ from reference.pack import load_pack  # noqa: E402
 BACKENDS = [str(param.values[0]) for param in guests.BACKENDS]
 JUDGE = "judge"  # the column of tests that need no backend
 STOPPED, NOT_STOPPED = "stopped", "NOT STOPPED"
+HARMLESS = "harmless"  # it reaches no further than a kernel of the guest's own, for the reason told
 OWN_TEST = "no control: a test of its own"
 EVEN_SO = "no control: stopped without a sandbox, too"
 WIDTH = 160  # characters of a table that goes to a file or a pipe
@@ -95,7 +96,9 @@ class Collector:
             line.control = skipped or (weak if report.passed else f"DOES NOT SUCCEED with {control.args[0]}")
         else:
             column = _backend(item)
-            verdict = skipped or (STOPPED if report.passed else NOT_STOPPED)
+            harmless = dict(report.user_properties).get("harmless")
+            stopped = f"{HARMLESS}: {harmless}" if harmless else STOPPED
+            verdict = skipped or (stopped if report.passed else NOT_STOPPED)
             if line.verdicts.get(column) != NOT_STOPPED:
                 line.verdicts[column] = verdict
         if report.failed:
@@ -162,7 +165,11 @@ def main() -> int:
         console.width = WIDTH
     lines = sorted(collector.lines.values(), key=lambda line: (line.rows, line.attack))
     console.print(table(lines, backends))
-    available = [name for name in backends if any(line.verdicts.get(name) in (STOPPED, NOT_STOPPED) for line in lines)]
+    available = [
+        name
+        for name in backends
+        if any(name in line.verdicts and not line.verdicts[name].startswith("skipped") for line in lines)
+    ]
     solution = {name: grade_the_solution(name) for name in available}
     for name, marks in solution.items():
         console.print(f"{name}: the reference solution gets {marks}", highlight=False)
@@ -174,7 +181,8 @@ def main() -> int:
     counts = [verdict for line in lines for name, verdict in line.verdicts.items() if name != "none"]
     shown = sum(line.control.startswith("succeeds") for line in lines)
     console.print(
-        f"{len(lines)} attacks; stopped {counts.count(STOPPED)} times, not stopped {counts.count(NOT_STOPPED)} times; "
+        f"{len(lines)} attacks; stopped {counts.count(STOPPED)} times, harmless in a kernel of the guest's own "
+        f"{sum(count.startswith(HARMLESS) for count in counts)} times, not stopped {counts.count(NOT_STOPPED)} times; "
         f"{shown} shown to succeed where something is weak",
         highlight=False,
     )
