@@ -4,7 +4,7 @@ import hashlib
 import tomllib
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -13,6 +13,9 @@ PACKS = Path(__file__).parent / "packs"
 
 class PackError(Exception):
     """There is no such pack, or it does not hold together. The message names the file and the fault."""
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Part(BaseModel):
@@ -65,6 +68,34 @@ class Tier(_Part):
     accuracy: float = Field(gt=0, le=1)
 
 
+class Misconception(_Part):
+    """A mistake that students are known to make, and what they would hand in. One table of misconceptions.toml."""
+
+    id: str
+    blanks: tuple[str, ...] = ()  # ids; none: it can show in any
+    says: str  # what is wrong with the answer, in words for the student
+    why: str  # why it matters, without the right formula
+    topic: str | None = None  # of the course, that explains it; None: the blank's concept
+    # How the solution's definition of the blank would read with it: texts replaced, each of which occurs just once, or
+    # another definition. Neither: the checks recognise it by what the answer does
+    replace: dict[str, str] = {}
+    code: str | None = None
+
+
+class Hints(_Part):
+    """Help with one blank, in the order in which it is revealed. One table of hints.toml, under the blank's id."""
+
+    nudge: str  # a question, or a thought
+    pointer: str  # where to look, and at what
+    formula: str  # what the answer looks like
+
+
+class HintPolicy(_Part):
+    reveal: Literal["on_request", "per_attempt"] = "on_request"  # per_attempt: one step more with each hand-in
+    # Of the blank's points, for each step
+    cost: tuple[Share, Share, Share] = (0.0, 0.0, 0.0)
+
+
 class Recipe(_Part):
     """How a pipeline is trained and judged. Budgets are in images, never in seconds."""
 
@@ -93,6 +124,7 @@ class PackFile(_Part):
     tiers: tuple[Tier, ...]
     givens: tuple[Given, ...]
     stubs: Stubs
+    hints: HintPolicy = HintPolicy()
     blanks: tuple[Blank, ...]
 
 
@@ -108,8 +140,20 @@ class Pack:
                 name: Recipe.model_validate({"name": name, **table})
                 for name, table in _read_toml(root / "recipes.toml").items()
             }
+            self.misconceptions = {
+                name: Misconception.model_validate({"id": name, **table})
+                for name, table in _read_optional_toml(root / "misconceptions.toml").items()
+            }
+            self.hints = {
+                name: Hints.model_validate(table) for name, table in _read_optional_toml(root / "hints.toml").items()
+            }
         except ValidationError as error:
             raise PackError(f"{path.parent.name}: {error}") from error
+        known = {blank.id for blank in self.blanks}
+        named = {blank for misconception in self.misconceptions.values() for blank in misconception.blanks}
+        for file, blanks in (("hints.toml", set(self.hints)), ("misconceptions.toml", named)):
+            if unknown := blanks - known:
+                raise PackError(f"{root / file}: pack.toml has no blank {', '.join(sorted(unknown))}")
         if self.file.default_recipe not in self.recipes:
             raise PackError(f"{path}: default_recipe names {self.file.default_recipe!r}, which recipes.toml lacks")
 
@@ -173,6 +217,10 @@ def load_pack(name: str, packs: Path = PACKS) -> Pack:
 
 def list_packs(packs: Path = PACKS) -> list[str]:
     return sorted(path.parent.name for path in packs.glob("*/pack.toml"))
+
+
+def _read_optional_toml(path: Path) -> dict[str, Any]:
+    return _read_toml(path) if path.exists() else {}
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

@@ -46,8 +46,8 @@ def processes_of(uid: int) -> list[int]:
     return found
 
 
-# What gVisor's sessions, which cannot hide it from themselves, find in an image: the guest's own
-OF_THE_IMAGE = {"python3", "python3.11", "ld.so.cache", "resolv.conf", "hostname", "hosts", "mtab"}
+# What gVisor's sessions, which cannot hide it from themselves, find in an image: the guest's own, and an empty folder
+OF_THE_IMAGE = {"judge", "python3", "python3.11", "ld.so.cache", "resolv.conf", "hostname", "hosts", "mtab"}
 # Devices of its kernel
 OF_ITS_KERNEL = {"fd", "fuse", "net", "ptmx", "pts", "stderr", "stdin", "stdout", "tty"}
 
