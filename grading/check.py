@@ -231,12 +231,16 @@ class _Run:
         """Put the blank's report together."""
         answer = self._harvest.answers[blank.id]
         checks = [report for _, report in sorted(self._results.get(blank.id, ()), key=lambda result: result[0])]
+        misconception = None
         if answer.status != "found":
             status, message = _NOT_FOUND[answer.status], answer.message
         else:
-            decisive = [check for check in checks if check.outcome not in (Outcome.PASSED, Outcome.SKIPPED)]
-            status = decisive[0].outcome if decisive else Outcome.PASSED
-            message = decisive[0].message if decisive else answer.message
+            failed = [check for check in checks if check.outcome not in (Outcome.PASSED, Outcome.SKIPPED)]
+            status = failed[0].outcome if failed else Outcome.PASSED
+            recognised = next((check for check in failed if check.misconception is not None), None)
+            decisive = recognised or (failed[0] if failed else None)
+            message = decisive.message if decisive else answer.message
+            misconception = decisive.misconception if decisive else None
         points = blank.points if status is Outcome.PASSED else 0.0
         self.reports[blank.id] = BlankReport(
             id=blank.id,
@@ -250,6 +254,7 @@ class _Run:
             found_as=answer.found_as,
             file=answer.file,
             line=answer.line,
+            misconception=misconception,
             checks=checks,
         )
         self._tell(BlankFinished(blank=blank.id, outcome=status, points=points, max_points=blank.points))
@@ -259,7 +264,12 @@ class _Run:
             self.fault = self.fault or check.error
             session.shouldfail = "a check failed to run"
             return
-        report = check.report()
+        try:
+            report = check.report(self._pack.misconceptions)
+        except InfrastructureFault as fault:
+            self.fault = self.fault or fault
+            session.shouldfail = "a check failed to run"
+            return
         blank = check.blank
         if isinstance(check.error, LoadFault):
             self._stopped[blank.id] = "Your definition did not load, so this was not tried."

@@ -5,12 +5,15 @@ probability of at most `FALSE_ALARM`; each says why.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from statistics import NormalDist
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from sandbox.faults import GuestFault
 
 # Probability that a right answer fails one statistical check. A cohort of a thousand students with ten such checks each
 # then meets a wrong verdict once in a hundred thousand courses.
@@ -25,17 +28,47 @@ TOLERANCE = 1e-4
 class CheckFailed(AssertionError):  # noqa: N818
     """The answer is not what was asked for. The message says what was found, in words for a student."""
 
-    def __init__(self, message: str, *, expected: str | None = None, found: str | None = None) -> None:
-        super().__init__(message)
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        expected: str | None = None,
+        found: str | None = None,
+        misconception: str | None = None,
+    ) -> None:
+        """`misconception`: the id of the one that shows in the answer; the pack has words for it."""
+        super().__init__(message or misconception)
         self.message = message
         self.expected = expected
         self.found = found
+        self.misconception = misconception
 
 
-def require(condition: bool, message: str, *, expected: str | None = None, found: str | None = None) -> None:
+def require(
+    condition: bool,
+    message: str = "",
+    *,
+    expected: str | None = None,
+    found: str | None = None,
+    misconception: str | None = None,
+) -> None:
     """Raise `CheckFailed` unless the condition holds."""
     if not condition:
-        raise CheckFailed(message, expected=expected, found=found)
+        raise CheckFailed(message, expected=expected, found=found, misconception=misconception)
+
+
+@contextmanager
+def named_if_raised(misconceptions: Mapping[str, str]) -> Iterator[None]:
+    """Give what the student's code raises the name of a misconception: `misconceptions`, exception class -> id."""
+    try:
+        yield
+    except GuestFault as fault:
+        if fault.exception not in misconceptions:
+            raise
+        place = f", line {fault.line}" if fault.line else ""
+        raise CheckFailed(
+            found=f"{fault.exception}: {fault.message}{place}", misconception=misconceptions[fault.exception]
+        ) from None
 
 
 def assert_tensor(
@@ -52,7 +85,10 @@ def assert_tensor(
     """
     if not isinstance(found, Tensor):
         raise CheckFailed(
-            f"{_capital(what)} should be a tensor.", expected="a tensor", found=f"a {type(found).__name__}"
+            f"{_capital(what)} should be a tensor.",
+            expected="a tensor",
+            found=_kind(found),
+            misconception=_missed(found, "too-many-results"),
         )
     require(
         list(found.shape) == list(shape),
@@ -83,7 +119,7 @@ def assert_close(
     what: str,
     *,
     tolerance: float = TOLERANCE,
-    mistakes: Mapping[str, Tensor] | None = None,
+    mistakes: Mapping[str, Tensor] | Callable[[], Mapping[str, Tensor]] | None = None,
     hint: str = "",
 ) -> None:
     """The tensor agrees with the expected one.
@@ -93,15 +129,17 @@ def assert_close(
         expected: what it should be.
         what: the thing compared, as the student knows it; begins the message.
         tolerance: largest deviation allowed, relative to the largest expected value.
-        mistakes: what known mistakes would have produced on the same inputs, by what to tell whoever made them.
-        hint: said where no known mistake fits.
+        mistakes: what known misconceptions would have produced on the same inputs, by their ids; or what computes
+            that, which is called only where the tensor is wrong.
+        hint: said where no known misconception fits.
     """
+    if isinstance(found, Tensor) and not is_close(found, expected, tolerance):
+        for misconception, mistaken in (mistakes() if callable(mistakes) else mistakes or {}).items():
+            if _is_the_same(found, mistaken, tolerance):
+                raise CheckFailed(misconception=misconception)
     tensor = assert_tensor(found, expected.shape, what, floating=expected.is_floating_point())
     if is_close(tensor, expected, tolerance):
         return
-    for message, mistaken in (mistakes or {}).items():
-        if mistaken.shape == tensor.shape and is_close(tensor, mistaken, tolerance):
-            raise CheckFailed(message)
     deviation = (tensor.double() - expected.double()).abs()
     place = _place_of_largest(deviation)
     at = f" at {place}" if place else ""
@@ -128,8 +166,12 @@ def is_close(found: Tensor, expected: Tensor, tolerance: float = TOLERANCE, *, l
 def assert_pair(found: object, what: str) -> tuple[Any, Any]:
     """Two values, as a tuple or a list; return them."""
     if not isinstance(found, tuple | list) or len(found) != 2:
-        kind = f"{len(found)} values" if isinstance(found, tuple | list) else f"a {type(found).__name__}"
-        raise CheckFailed(f"{_capital(what)} should be two values.", expected="two values", found=kind)
+        raise CheckFailed(
+            f"{_capital(what)} should be two values.",
+            expected="two values",
+            found=_kind(found),
+            misconception="result-missing" if isinstance(found, Tensor) else _missed(found),
+        )
     return found[0], found[1]
 
 
@@ -156,6 +198,16 @@ def assert_standard_normal(found: Tensor, what: str) -> None:
       P(sup |F_n - F| > e) <= 2 exp(-2 n e^2).
     """
     values = found.double().flatten()
+    try:
+        _assert_standard_normal(values, what)
+    except CheckFailed as failure:
+        failure.misconception = _misconception_about_noise(values)
+        if failure.misconception is not None:
+            failure.message = ""
+        raise
+
+
+def _assert_standard_normal(values: Tensor, what: str) -> None:
     n = len(values)
     alpha = FALSE_ALARM / 3
     mean = float(values.mean())
@@ -173,18 +225,36 @@ def assert_standard_normal(found: Tensor, what: str) -> None:
         expected="standard deviation 1",
         found=f"standard deviation {math.sqrt(1 + excess / n):.3f}",
     )
-    cdf = torch.special.ndtr(values.sort().values)
-    steps = torch.arange(n + 1, dtype=torch.float64) / n
-    gap = float(torch.maximum((steps[1:] - cdf).max(), (cdf - steps[:-1]).max()))
     require(
-        gap <= math.sqrt(math.log(2 / alpha) / (2 * n)),
+        _gap(torch.special.ndtr(values.sort().values)) <= math.sqrt(math.log(2 / alpha) / (2 * n)),
         f"{_capital(what)} is not normally distributed.",
         expected="a normal distribution",
         found="another distribution of the same mean and spread",
     )
 
 
-def assert_unrelated(first: Tensor, second: Tensor, message: str) -> None:
+def _misconception_about_noise(values: Tensor) -> str | None:
+    """What numbers that are not standard normal are instead: constant, uniform, or normal of another size."""
+    ordered = values.sort().values
+    low, high, spread = float(ordered[0]), float(ordered[-1]), float(ordered.std())
+    if not high - low > 1e-6:
+        return "no-noise"
+    # The critical value of Kolmogorov and Smirnov at a probability of 1 in 1000
+    bound = 1.95 / math.sqrt(len(ordered))
+    if _gap((ordered - low) / (high - low)) <= bound:
+        return "uniform-noise"
+    is_normal = _gap(torch.special.ndtr(ordered / spread)) <= bound
+    return "noise-scaled" if is_normal and abs(spread - 1) > 0.01 else None
+
+
+def _gap(cdf: Tensor) -> float:
+    """The largest distance between a distribution function, at values in order, and the one that was observed."""
+    n = len(cdf)
+    steps = torch.arange(n + 1, dtype=torch.float64) / n
+    return float(torch.maximum((steps[1:] - cdf).max(), (cdf - steps[:-1]).max()))
+
+
+def assert_unrelated(first: Tensor, second: Tensor, message: str = "", *, misconception: str | None = None) -> None:
     """Two draws of noise are independent of each other.
 
     Independent normal vectors of n entries, each less its mean, lie in n - 1 dimensions, and the cosine r between them
@@ -193,7 +263,7 @@ def assert_unrelated(first: Tensor, second: Tensor, message: str) -> None:
     n = first.numel()
     bound = math.sqrt(1 - (FALSE_ALARM / 2) ** (2 / (n - 2)))
     a, b = (values.double().flatten() - values.double().mean() for values in (first, second))
-    require(abs(float(torch.nn.functional.cosine_similarity(a, b, dim=0))) <= bound, message)
+    require(abs(float(torch.nn.functional.cosine_similarity(a, b, dim=0))) <= bound, message, misconception=misconception)
 
 
 def share_is_plausible(hits: int, draws: int, probability: float) -> bool:
@@ -221,6 +291,26 @@ def variance_is_plausible(values: Tensor, low: float, high: float) -> bool:
     total = float(values.double().square().sum())
     x = math.log(2 / FALSE_ALARM)
     return low * (n - 2 * math.sqrt(n * x)) <= total <= high * (n + 2 * math.sqrt(n * x) + 2 * x)
+
+
+def _kind(found: object) -> str:
+    if found is None:
+        return "nothing"
+    return f"{len(found)} values" if isinstance(found, tuple | list) else f"a {type(found).__name__}"
+
+
+def _missed(found: object, several: str | None = None) -> str | None:
+    """The misconception behind a result that is nothing, or several values."""
+    if found is None:
+        return "nothing-returned"
+    return several if isinstance(found, tuple | list) else None
+
+
+def _is_the_same(found: Tensor, mistaken: Tensor, tolerance: float) -> bool:
+    """Whether they agree, where NaN agrees with NaN."""
+    if found.shape != mistaken.shape or not torch.equal(found.isnan(), mistaken.isnan()):
+        return False
+    return is_close(found.double().nan_to_num(), mistaken.double().nan_to_num(), tolerance)
 
 
 def _scale(expected: Tensor) -> float:

@@ -8,18 +8,24 @@ trying the permutations of parts of the same shape. All trials happen in the jud
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from grading.checking import TOLERANCE, CheckFailed, assert_close, assert_tensor, is_close
+from grading.recognition import Raised, attempt, is_alike
 from grading.student import RemoteModule
+from sandbox.faults import GuestFault
 from sandbox.session import Vjp
 
 # Trials of the last resort. UpBlock, the block with the most parts of one shape, has 4! orders of its convolutions,
 # which order of registration or execution nearly always settles; 200 trials of a small block take a tenth of a second.
 MAX_TRIALS = 200
+# For each misconception: by name, in order of registration, in order of execution, and some permutations
+MISTAKEN_TRIALS = 10
 
 # Gradients sum over batch and space, in an order that is not fixed, so they deviate more than outputs do.
 GRADIENT_TOLERANCE = 10 * TOLERANCE
@@ -35,7 +41,7 @@ def assert_same_module(
     rng: torch.Generator,
     what: str,
     gradients_of: Iterable[int] = (0,),
-    mistakes: Mapping[str, Sequence[Any]] | None = None,
+    mistakes: Iterable[tuple[str, Sequence[nn.Module]]] = (),
     hint: str = "",
 ) -> None:
     """The student's network computes what the reference computes, forwards and backwards, training or not.
@@ -48,43 +54,159 @@ def assert_same_module(
         rng: draws parameters and cotangents.
         what: the network, as the student knows it.
         gradients_of: positions among `inputs` whose gradients must agree.
-        mistakes: inputs with which the reference would compute what a known mistake computes, by what to say about it.
-        hint: said where outputs differ and no known mistake fits.
+        mistakes: the id of each known misconception with the networks that it leads to; asked for only where the
+            student's network is wrong. The first one that does the same says what is wrong with it.
+        hint: said where outputs differ and no known misconception fits.
     """
     references = [reference] if isinstance(reference, nn.Module) else list(reference)
-    with torch.no_grad():
-        shape = references[0](*inputs).shape
+    try:
+        observed = _observe(module, inputs, rng, what, list(gradients_of))
+    except GuestFault as fault:
+        raise _named_fault(fault, module, inputs, mistakes) from None
+    try:
+        same, matching = _assert_same(observed, references, MAX_TRIALS, hint)
+    except CheckFailed as failure:
+        raise _named(failure, observed, mistakes) from None
+    _assert_computes_anew(same, matching, observed)
+
+
+@dataclass(kw_only=True)
+class _Observation:
+    """What the student's network did with parameters and inputs of the judge's."""
+
+    module: RemoteModule
+    inputs: Sequence[Any]
+    gradients_of: list[int]
+    what: str
+    drawn: dict[str, Tensor]  # parameters, in order of registration
+    output: Any
+    cotangent: Tensor | None  # None where the output is no tensor
+    result: Vjp | None
+
+    @property
+    def used(self) -> dict[str, Tensor]:
+        """The parameters that a gradient reaches."""
+        gradients = self.result.parameters_grad if self.result else {}
+        return {name: value for name, value in self.drawn.items() if gradients.get(name) is not None}
+
+    @cached_property
+    def order(self) -> list[str]:
+        """The parameters in the order of their use, as the guest has it: a hint, not to be trusted."""
+        used = self.used
+        order = [name for name in self.module.execution_order(*self.inputs) if name in used]
+        return order + [name for name in used if name not in order]
+
+
+def _observe(
+    module: RemoteModule, inputs: Sequence[Any], rng: torch.Generator, what: str, gradients_of: list[int]
+) -> _Observation:
     drawn = draw_parameters({name: value.shape for name, value in module.parameters().items()}, rng)
     module.set_parameters(drawn)
-    found = assert_tensor(module(*inputs), shape, f"the output of {what}")
-    cotangent = torch.randn(shape, generator=rng)
-    result = module.vjp(inputs, [cotangent])
-    used = {name: value for name, value in drawn.items() if result.parameters_grad.get(name) is not None}
-    if drawn and not used:
+    output = module(*inputs)
+    cotangent, result = None, None
+    if isinstance(output, Tensor):
+        cotangent = torch.randn(output.shape, generator=rng)
+        result = module.vjp(inputs, [cotangent])
+    return _Observation(
+        module=module,
+        inputs=inputs,
+        gradients_of=gradients_of,
+        what=what,
+        drawn=drawn,
+        output=output,
+        cotangent=cotangent,
+        result=result,
+    )
+
+
+def _named(
+    failure: CheckFailed, observed: _Observation, mistakes: Iterable[tuple[str, Sequence[nn.Module]]]
+) -> CheckFailed:
+    """The failure, by its name where a known misconception leads to the very network that was observed."""
+    for misconception, mistaken in mistakes:
+        try:
+            _assert_same(observed, mistaken, MISTAKEN_TRIALS, hint="")
+        except (CheckFailed, RuntimeError, ValueError):  # what is mistaken may fail on inputs that are right
+            continue
+        return CheckFailed("", found=failure.found, misconception=misconception)
+    if failure.misconception is None and not is_alike(observed.module(*observed.inputs), observed.output):
+        return CheckFailed("", found="another output for the same input", misconception="random-layer")
+    return failure
+
+
+def _named_fault(
+    fault: GuestFault,
+    module: RemoteModule,
+    inputs: Sequence[Any],
+    mistakes: Iterable[tuple[str, Sequence[nn.Module]]],
+) -> Exception:
+    """The fault, by its name where a known misconception, with the same parts, leads to the very same words."""
+    if fault.exception is None:
+        return fault
+    parts = sorted(tuple(value.shape) for value in module.parameters().values())
+    for misconception, mistaken in mistakes:
+        for network in mistaken:
+            if sorted(tuple(value.shape) for value in network.parameters()) == parts:
+                ended = attempt(lambda network=network: network(*inputs))
+                if is_alike(ended, Raised(fault.exception, fault.message)):
+                    return CheckFailed(found=f"{fault.exception}: {fault.message}", misconception=misconception)
+    return fault
+
+
+def _assert_same(
+    observed: _Observation, references: Sequence[nn.Module], trials: int, hint: str
+) -> tuple[nn.Module, Matching]:
+    """The network that was observed is one of `references`. Returns which, and how their parameters match."""
+    what = observed.what
+    with torch.no_grad():
+        shape = references[0](*observed.inputs).shape
+    found = assert_tensor(observed.output, shape, f"the output of {what}")
+    assert observed.cotangent is not None
+    assert observed.result is not None
+    used = observed.used
+    names = dict(references[0].named_parameters())
+    if observed.drawn and not used and names:
         raise CheckFailed(
             f"No gradient reaches the parameters of {what}, so it would not learn.",
             expected="an output that depends on the parameters through differentiable operations",
             found="an output that is detached from them",
+            misconception="detached",
         )
-    names = dict(references[0].named_parameters())
     if sorted(tuple(v.shape) for v in used.values()) != sorted(tuple(v.shape) for v in names.values()):
         raise CheckFailed(
             f"{what} does not have the parts that it should have: its trainable parameters do not fit.",
             expected=_inventory(names),
             found=_inventory(used),
+            misconception=_misconception_about_parts(observed.drawn, used, names),
         )
-    same, matching, expected = _match(references, found, used, inputs, module)
-    if not is_close(found, expected):
-        mistaken = {message: _output(same, used, matching, wrong) for message, wrong in (mistakes or {}).items()}
-        assert_close(found, expected, f"the output of {what}", mistakes=mistaken, hint=hint)
-    _assert_same_gradients(same, used, matching, inputs, cotangent, result, list(gradients_of), what)
+    same, matching, expected = _match(references, found, observed, trials)
+    assert_close(found, expected, f"the output of {what}", hint=hint)
+    _assert_same_gradients(same, matching, observed, observed.cotangent, observed.result)
+    return same, matching
+
+
+def _assert_computes_anew(reference: nn.Module, matching: Matching, observed: _Observation) -> None:
+    """In evaluation mode, and on other inputs, the network is still the same: nothing is kept from the first call."""
+    module, inputs = observed.module, observed.inputs
+    others = [value.flip(0) for value in inputs]
+    others[0] = 0.5 * others[0]
     module.eval()
-    assert_close(
-        module(*inputs),
-        expected,
-        f"the output of {what} in evaluation mode",
-        hint="It should be the same as in training mode; batch normalisation and dropout are not.",
-    )
+    found = module(*others)
+    try:
+        assert_close(
+            found,
+            _output(reference, observed.used, matching, others),
+            f"the output of {observed.what} in evaluation mode",
+            hint="It should be the same as in training mode.",
+        )
+    except CheckFailed as failure:
+        if is_alike(found, observed.output):
+            failure.misconception = "remembers-first-answer"
+        elif not is_alike(module(*inputs), observed.output):
+            failure.misconception = "differs-in-evaluation"
+        if failure.misconception:
+            failure.message = ""
+        raise
 
 
 def draw_parameters(shapes: Mapping[str, Sequence[int]], rng: torch.Generator) -> dict[str, Tensor]:
@@ -122,16 +244,10 @@ def execution_order(module: nn.Module, inputs: Sequence[Any]) -> list[str]:
 
 
 def _assert_same_gradients(
-    reference: nn.Module,
-    used: Mapping[str, Tensor],
-    matching: Matching,
-    inputs: Sequence[Any],
-    cotangent: Tensor,
-    result: Vjp,
-    gradients_of: Sequence[int],
-    what: str,
+    reference: nn.Module, matching: Matching, observed: _Observation, cotangent: Tensor, result: Vjp
 ) -> None:
-    inputs = list(inputs)
+    used, gradients_of = observed.used, observed.gradients_of
+    inputs = list(observed.inputs)
     for position in gradients_of:
         inputs[position] = inputs[position].clone().requires_grad_()
     parameters = {mine: used[theirs].clone().requires_grad_() for mine, theirs in matching.items()}
@@ -142,35 +258,32 @@ def _assert_same_gradients(
     ]
     output = torch.func.functional_call(reference, parameters, tuple(inputs))
     # Of a sum of products: given the cotangent itself, torch would import sympy to compare shapes (1 s)
-    gradients = torch.autograd.grad((output * cotangent).sum(), leaves)
+    gradients = torch.autograd.grad((output * cotangent).sum(), leaves, allow_unused=True, materialize_grads=True)
     # Some gradients are 0 but for rounding, such as a bias's before a normalisation; 1 % keeps those in proportion
     least = 0.01 * max(float(gradient.abs().max()) for gradient in gradients)
     for expected, gradient in zip(gradients, found, strict=True):
         if gradient is None or not is_close(gradient, expected, GRADIENT_TOLERANCE, least_scale=least):
             raise CheckFailed(
-                f"{what} computes the right output, but its gradients are not right, so it would not learn well.",
+                f"{observed.what} computes the right output, but its gradients are not right, so it would not learn well.",
                 expected="the gradients of the operations asked for",
                 found="no gradient" if gradient is None else "other gradients: something is detached or done in place",
             )
 
 
 def _match(
-    references: Sequence[nn.Module],
-    found: Tensor,
-    used: Mapping[str, Tensor],
-    inputs: Sequence[Any],
-    module: RemoteModule,
+    references: Sequence[nn.Module], found: Tensor, observed: _Observation, limit: int
 ) -> tuple[nn.Module, Matching, Tensor]:
     """The reference and the matching that agree with what was found, and what they compute; else the first ones."""
+    used, inputs = observed.used, observed.inputs
     trials = (
         (reference, matching, _output(reference, used, matching, inputs))
-        for matching in _matchings(references[0], used, inputs, module)
+        for matching in _matchings(references[0], observed)
         for reference in references
     )
     first = next(trials)
     if is_close(found, first[2]):
         return first
-    return next((trial for trial in itertools.islice(trials, MAX_TRIALS) if is_close(found, trial[2])), first)
+    return next((trial for trial in itertools.islice(trials, limit) if is_close(found, trial[2])), first)
 
 
 def _output(reference: nn.Module, used: Mapping[str, Tensor], matching: Matching, inputs: Sequence[Any]) -> Tensor:
@@ -179,18 +292,14 @@ def _output(reference: nn.Module, used: Mapping[str, Tensor], matching: Matching
         return cast(Tensor, torch.func.functional_call(reference, parameters, tuple(inputs)))
 
 
-def _matchings(
-    reference: nn.Module, used: Mapping[str, Tensor], inputs: Sequence[Any], module: RemoteModule
-) -> Iterator[Matching]:
-    names = dict(reference.named_parameters())
+def _matchings(reference: nn.Module, observed: _Observation) -> Iterator[Matching]:
+    names, used = dict(reference.named_parameters()), observed.used
     if names.keys() == used.keys() and all(names[name].shape == used[name].shape for name in names):
         yield {name: name for name in names}
     yield _in_order(names, used, list(names), list(used))
     if not names:
         return
-    hint = [name for name in module.execution_order(*inputs) if name in used]
-    hint += [name for name in used if name not in hint]
-    yield _in_order(names, used, execution_order(reference, inputs), hint)
+    yield _in_order(names, used, execution_order(reference, observed.inputs), observed.order)
     yield from _permutations(names, used)
 
 
@@ -240,6 +349,18 @@ def _groups(
     for names, kind in shapes.items():
         groups.setdefault(kind, []).append(names)
     return groups
+
+
+def _misconception_about_parts(
+    drawn: Mapping[str, Tensor], used: Mapping[str, Tensor], names: Mapping[str, Tensor]
+) -> str | None:
+    """What is wrong with the parts of a network, where they differ in number."""
+    weights, expected = (sum(value.dim() > 1 for value in group.values()) for group in (used, names))
+    if weights < expected:
+        return "part-unused" if sum(value.dim() > 1 for value in drawn.values()) >= expected else "part-missing"
+    if weights > expected:
+        return "part-too-many"
+    return "bias-missing" if len(used) < len(names) else None
 
 
 def _inventory(parameters: Mapping[str, Tensor]) -> str:

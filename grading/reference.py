@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from grading.harvest import Harvest, closure, pipeline_chunks
-from reference.pack import Pack, PackError
+from reference.pack import Misconception, Pack, PackError
 from sandbox.program import Chunk, Device, Program
 
 STAND_IN_FILE = "stand_in.py"  # what tracebacks show for code of ours; a neutral name, since the guest can see it
@@ -54,6 +54,30 @@ class Reference:
                 continue
             exec(statement.code, names)  # noqa: S102  (our own file)
         return SimpleNamespace(**{name: value for name, value in names.items() if not name.startswith("__")})
+
+    def mistaken(self, blank_id: str, **values: Any) -> dict[str, Any]:
+        """What the blank would be with each known misconception about it, by the misconception's id."""
+        names = vars(self.namespace(**values))
+        found = {}
+        for misconception in self.pack.misconceptions.values():
+            if blank_id in misconception.blanks and (misconception.replace or misconception.code):
+                own = dict(names)
+                code = compile(self.mistaken_source(blank_id, misconception), f"<{misconception.id}>", "exec")
+                exec(code, own)  # noqa: S102  (our own files)
+                found[misconception.id] = own[blank_id]
+        return found
+
+    def mistaken_source(self, blank_id: str, misconception: Misconception) -> str:
+        """How the solution's definition of the blank reads with the misconception."""
+        if misconception.code is not None:
+            return misconception.code
+        chunks = [statement.chunk.source for statement in self._statements if blank_id in statement.binds]
+        source = "\n".join(chunks)
+        for old, new in misconception.replace.items():
+            if source.count(old) != 1:
+                raise PackError(f"misconceptions.toml: {misconception.id}: {old!r} is not once in {blank_id}")
+            source = source.replace(old, new)
+        return source
 
     def needs(self, blank_ids: Iterable[str]) -> frozenset[str]:
         """The names at top level of the solution that these blanks need, themselves included.

@@ -24,6 +24,15 @@ class Interval(_Part):
     confidence: float  # 0.95 for Wilson intervals, 0.999 for the sequential one
 
 
+class Misconception(_Part):
+    """Which known misconception the answer shows, told by what it does."""
+
+    id: str
+    says: str
+    why: str
+    topic: str  # of the course, that explains it
+
+
 class CheckReport(_Part):
     name: str  # of the pytest function, without `test_`
     title: str  # in words
@@ -31,6 +40,7 @@ class CheckReport(_Part):
     message: str  # what was found; empty when the check passed
     expected: str | None = None  # in words, never the answer itself
     found: str | None = None
+    misconception: Misconception | None = None
     output: str | None = None  # what the student's code printed, visible checks only
     seconds: float = 0.0
 
@@ -47,6 +57,7 @@ class BlankReport(_Part):
     found_as: str | None = None  # the name under which it was handed in
     file: str | None = None
     line: int | None = None
+    misconception: Misconception | None = None  # the first that a check recognised
     checks: list[CheckReport] = []
 
 

@@ -93,6 +93,10 @@ class Student:
         """What the reference solution defines under the givens of this check."""
         return self._reference.namespace(**self._givens)
 
+    def mistaken(self) -> dict[str, Any]:
+        """What the blank would be, under the givens of this check, with each known misconception about it, by id."""
+        return self._reference.mistaken(self._blank.id, **self._givens)
+
     def seed(self, seed: int) -> None:
         """Seed the guest's random numbers."""
         self.session().seed(seed)

@@ -2,15 +2,17 @@
 
 import inspect
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pytest
 
 from grading.checking import CheckFailed
-from grading.outcomes import OUTCOMES, Outcome
-from grading.report import CheckReport
+from grading.outcomes import OUTCOMES, InfrastructureFault, Outcome
+from grading.report import CheckReport, Misconception
 from grading.student import LoadFault
 from reference.pack import Blank
+from reference.pack import Misconception as KnownMisconception
 from sandbox.faults import Ending, GuestFault
 from sandbox.limits import Deadline
 
@@ -55,14 +57,19 @@ class Check:
             return DEADLINE
         return Deadline(cpu_seconds=marker.kwargs["cpu"], wall_seconds=marker.kwargs["wall"])
 
-    def report(self) -> CheckReport:
-        """The check's part of the report. Its error must be an assertion's or the guest's."""
-        outcome, message, expected, found = Outcome.PASSED, "", None, None
+    def report(self, misconceptions: Mapping[str, KnownMisconception]) -> CheckReport:
+        """The check's part of the report. Its error must be an assertion's or the guest's.
+
+        Raises `InfrastructureFault` where it names a misconception that the pack does not have.
+        """
+        outcome, message, expected, found, misconception = Outcome.PASSED, "", None, None, None
         error = self.error
         if self.skipped is not None:
             outcome, message = Outcome.SKIPPED, self.skipped
         elif isinstance(error, CheckFailed):
-            outcome, message, expected, found = Outcome.FAILED, error.message, error.expected, error.found
+            outcome, expected, found = Outcome.FAILED, error.expected, error.found
+            misconception = self._recognised(error.misconception, misconceptions)
+            message = error.message or (misconception.says if misconception else "")
         elif isinstance(error, AssertionError):
             outcome, message = Outcome.FAILED, str(error) or f"Does not hold: {self.title}."
         elif isinstance(error, LoadFault):
@@ -76,9 +83,20 @@ class Check:
             message=message,
             expected=expected,
             found=found,
+            misconception=misconception,
             output=None if self.hidden else self.output or None,
             seconds=time.monotonic() - self.began,
         )
+
+    def _recognised(
+        self, name: str | None, misconceptions: Mapping[str, KnownMisconception]
+    ) -> Misconception | None:
+        if name is None:
+            return None
+        if name not in misconceptions:
+            raise InfrastructureFault(f"The check {self.name!r} names the misconception {name!r}, which the pack lacks.")
+        known = misconceptions[name]
+        return Misconception(id=name, says=known.says, why=known.why, topic=known.topic or self.blank.concept)
 
 
 def _describe(fault: GuestFault, check: Check, subject: str) -> str:

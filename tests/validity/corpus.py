@@ -1,7 +1,8 @@
 """Hand-ins that differ from the reference solution in one answer, read from `right.md` and `wrong.md`.
 
 A section's heading is `## blank: what is different`. Its body is a Python block that takes the place of the blank's
-definition, or a line "replace `this` with `that`".
+definition, or a line "replace `this` with `that`". A line "Misconception: id" before it says which one it shows, or
+"none" where the pack knows none that is true.
 """
 
 import ast
@@ -13,6 +14,7 @@ from reference.pack import Blank, Pack
 
 _SECTION = re.compile(r"^## (?P<blank>\w+): (?P<title>.+)\n(?P<body>(?:(?!## ).*\n)*)", re.MULTILINE)
 _CODE = re.compile(r"^```python\n(?P<code>.*?)^```", re.MULTILINE | re.DOTALL)
+_MISCONCEPTION = re.compile(r"^Misconception: (?P<id>[\w-]+)$", re.MULTILINE)
 _REPLACE = re.compile(r"^replace `(?P<old>[^`]+)` with `(?P<new>[^`]+)`$", re.MULTILINE)
 
 
@@ -24,10 +26,16 @@ class Variant:
     title: str
     body: str
 
+    @property
+    def misconception(self) -> str | None:
+        """The id of the misconception that it shows; None where there is no such line, or none that is true."""
+        found = _MISCONCEPTION.search(self.body)
+        return None if found is None or found["id"] == "none" else found["id"]
+
     def apply(self, source: str, pack: Pack) -> str:
         """The hand-in `source` with this answer in it."""
         if code := _CODE.search(self.body):
-            return _replace_definition(source, pack.blank(self.blank), code["code"])
+            return replace_definition(source, pack.blank(self.blank), code["code"])
         replace = _REPLACE.search(self.body)
         assert replace is not None, f"{self.blank}: {self.title}: neither code nor replacement"
         assert source.count(replace["old"]) == 1, f"{replace['old']} occurs {source.count(replace['old'])} times"
@@ -53,7 +61,8 @@ def hand_ins(variants: list[Variant]) -> list[list[Variant]]:
     return found
 
 
-def _replace_definition(source: str, blank: Blank, code: str) -> str:
+def replace_definition(source: str, blank: Blank, code: str) -> str:
+    """The hand-in with other code in place of the blank's definition."""
     lines = source.splitlines(keepends=True)
     for node in ast.parse(source).body:
         targets = getattr(node, "targets", [])

@@ -5,19 +5,38 @@ import torch
 
 from grading.checking import assert_close
 from grading.equivalence import assert_same_module
+from grading.recognition import Raised, attempt, name_of, outcomes, recognising
+
+REMEMBERS = "remembers-first-answer"
 
 
 def assert_same(student, solution, rng, name, arguments, *shapes, hint="", gradients_of=None):
     inputs = [torch.randn(shape, generator=rng) for shape in shapes]
+    with recognising(lambda: that_cannot_be_built(student, name, arguments)):
+        block = getattr(student, name)(*arguments)
     assert_same_module(
-        getattr(student, name)(*arguments),
+        block,
         getattr(solution, name)(*arguments),
         inputs,
         rng=rng,
         what=f"`{name}{arguments}`",
         gradients_of=range(len(inputs)) if gradients_of is None else gradients_of,
+        mistakes=mistaken_blocks(student, arguments),
         hint=hint,
     )
+
+
+def mistaken_blocks(student, arguments):
+    for misconception, block in student.mistaken().items():
+        built = attempt(lambda block=block: block(*arguments))
+        if not isinstance(built, Raised):
+            yield misconception, [built]
+
+
+def that_cannot_be_built(student, name, arguments):
+    """The misconception that leads to a block that fails in the same way."""
+    ended = attempt(lambda: getattr(student, name)(*arguments))
+    return name_of(ended, outcomes(student.mistaken(), lambda block: block(*arguments)))
 
 
 def on_inputs(*, several, one):
@@ -75,29 +94,16 @@ class TestSinusoidalPositionEmbedBlock:
     @pytest.mark.parametrize("dim", [8, 6, 32])
     def test_sines_then_cosines(self, student, solution, rng, dim):
         """Embeds times as sines and cosines of the right frequencies"""
-        block = student.SinusoidalPositionEmbedBlock(dim)
         # Times from 0 to 1, as the U-Net gives them, and larger ones, where all frequencies matter
         time = torch.cat((torch.rand(4, generator=rng), 20 * torch.rand(5, generator=rng)))
-        expected = solution.SinusoidalPositionEmbedBlock(dim)(time)
-        sines, cosines = expected.chunk(2, dim=1)
-        assert_close(
-            block(time),
-            expected,
-            f"the embedding of dimension {dim}",
-            mistakes={
-                "Sines and cosines are swapped.": torch.cat((cosines, sines), dim=1),
-                "Sines and cosines alternate; all the sines should come first.": (
-                    torch.stack((sines, cosines), dim=2).flatten(1)
-                ),
-                "The frequencies do not reach 1 / 10000: look at the base and the denominator of the exponent.": embed(
-                    time, torch.arange(dim // 2) / (dim // 2)
-                ),
-                "The frequencies rise where they should fall: look at the sign of the exponent.": embed(
-                    time, -torch.arange(dim // 2) / (dim // 2 - 1)
-                ),
-            },
-            hint="Look at the frequencies, and at the order of sines and cosines.",
-        )
+        other_time = torch.rand(9, generator=rng)
+        right = solution.SinusoidalPositionEmbedBlock(dim)
+        what = f"the embedding of dimension {dim}"
+        with recognising(lambda: misconception_about_embedding(student, dim, time)):
+            block = student.SinusoidalPositionEmbedBlock(dim)
+            found = block(time)
+            assert_close(found, right(time), what, hint="Look at the frequencies, and at the order of sines and cosines.")
+        assert_close(block(other_time), right(other_time), f"{what}, of other times", mistakes={REMEMBERS: right(time)})
 
     def test_batch_of_one(self, student, solution, rng):
         """Takes a batch of one"""
@@ -106,9 +112,9 @@ class TestSinusoidalPositionEmbedBlock:
         assert_close(student.SinusoidalPositionEmbedBlock(8)(time), expected, "the embedding of a single time")
 
 
-def embed(time, exponents):
-    angles = time[:, None] * 10000.0**-exponents
-    return torch.cat((angles.sin(), angles.cos()), dim=1)
+def misconception_about_embedding(student, dim, time):
+    found = attempt(lambda: student.SinusoidalPositionEmbedBlock(dim)(time))
+    return name_of(found, outcomes(student.mistaken(), lambda block: block(dim)(time)))
 
 
 @pytest.mark.blank("EmbedBlock")

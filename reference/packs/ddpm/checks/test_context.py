@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812  (as everybody calls it)
 
-from grading.checking import CheckFailed, assert_close, assert_number, assert_pair, require, share_is_plausible
+from grading.checking import CheckFailed, assert_close, assert_number, assert_pair, is_close, require, share_is_plausible
 
 in_get_context_mask = pytest.mark.blank("get_context_mask")
 
@@ -14,25 +14,49 @@ def context_and_mask(student, labels, drop_prob):
     c_hot, c_mask = assert_pair(student.get_context_mask(labels, drop_prob), "what `get_context_mask` returns")
     for name, value in (("c_hot", c_hot), ("c_mask", c_mask)):
         require(isinstance(value, torch.Tensor), f"`{name}` should be a tensor.", found=f"a {type(value).__name__}")
-    batch = len(labels)
-    assert_close(c_hot.float(), F.one_hot(labels, 10).float(), "`c_hot`", hint="It should be one-hot: [B, N_CLASSES].")
+    batch, expected = len(labels), F.one_hot(labels, 10).float()
+    require(
+        is_close(c_hot.float(), expected) or not is_close(c_mask.float(), expected), misconception="results-swapped"
+    )
+    require(c_hot.shape != labels.shape or not torch.equal(c_hot.long(), labels), misconception="labels-not-one-hot")
+    guessed = c_hot.dim() == 2 and c_hot.shape[1] < 10 and torch.equal(c_hot.float(), expected[:, : c_hot.shape[1]])
+    require(not guessed or c_hot.shape[1] != int(labels.max()) + 1, misconception="classes-from-the-batch")
+    require(
+        list(c_hot.shape) == [batch, 10],
+        expected=f"shape [{batch}, N_CLASSES]",
+        found=f"shape {list(c_hot.shape)}",
+        misconception="one-hot-wrong-shape",
+    )
+    masked = not is_close(c_hot.float(), expected) and c_mask.shape[:1] == expected.shape[:1] and c_mask.dim() == 2
+    require(not masked or not is_close(c_hot.float(), expected * c_mask), misconception="context-already-masked")
+    shifted = {"one-hot-shifted": F.one_hot((labels + 1) % 10, 10).float()}
+    if is_close(c_hot.float(), F.one_hot((labels - 1) % 10, 10).float()):
+        raise CheckFailed(misconception="one-hot-shifted")
+    assert_close(c_hot.float(), expected, "`c_hot`", mistakes=shifted, hint="It should be one-hot: [B, N_CLASSES].")
+    require(list(c_mask.shape) != [batch], found=f"shape [{batch}]", misconception="mask-without-second-dimension")
+    require(
+        list(c_mask.shape) not in ([1, 1], [1, 10]) or batch == 1,
+        found=f"shape {list(c_mask.shape)} for {batch} images",
+        misconception="one-draw-for-the-batch",
+    )
     require(
         list(c_mask.shape) in ([batch, 1], [batch, 10]),
         "`c_mask` has the wrong shape.",
         expected=f"shape [{batch}, 1] or [{batch}, N_CLASSES]",
         found=f"shape {list(c_mask.shape)}",
     )
-    require(
-        bool(((c_mask == 0) | (c_mask == 1)).all()),
-        "`c_mask` holds other values than 0 and 1.",
-        expected="0 or 1",
-        found="other numbers",
-    )
+    if not bool(((c_mask == 0) | (c_mask == 1)).all()):
+        same = bool((c_mask == c_mask[:1, :1]).all())
+        raise CheckFailed(
+            expected="0 or 1",
+            found="other numbers",
+            misconception="mask-of-probabilities" if same else "mask-not-binary",
+        )
     require(
         torch.result_type(c_hot, c_mask).is_floating_point,
-        "`c_hot * c_mask` is not floating point, and a linear layer takes nothing else.",
         expected="a floating point type for one of them",
         found=f"{c_hot.dtype} and {c_mask.dtype}".replace("torch.", ""),
+        misconception="mask-of-integers",
     )
     return c_hot.float(), c_mask.float()
 
@@ -53,20 +77,39 @@ def test_never_and_always(student, rng):
     # happens with a probability of 5e-11
     _, kept = context_and_mask(student, labels, 0.0)
     _, dropped = context_and_mask(student, labels, 1.0)
-    if float(kept.mean()) < 0.5 < float(dropped.mean()):
-        raise CheckFailed("The mask is inverted: 1 should keep the context, and 0 should drop it.")
+    shares = float((kept == 0).float().mean()), float((dropped == 0).float().mean())
+    if shares[0] > 0.9 and shares[1] < 0.1:
+        raise CheckFailed(misconception="mask-inverted")
+    name = None
+    if (kept == 0).any() or (dropped == 1).any():
+        name = misconception_about_share(student, labels)
     require(
         int((kept == 0).sum()) <= 1,
         "With `drop_prob` 0, some context is dropped.",
         expected="a mask of ones",
         found=f"{int((kept == 0).sum())} zeros",
+        misconception=name,
     )
     require(
         int((dropped == 1).sum()) <= 1,
         "With `drop_prob` 1, some context is kept.",
         expected="a mask of zeros",
         found=f"{int((dropped == 1).sum())} ones",
+        misconception=name,
     )
+
+
+def misconception_about_share(student, labels):
+    """For a share that is wrong at 0 or 1: is it the same whatever is asked for?"""
+    # Three shares asked for; 4000 draws tell those that are got to 0.08 or better, with a probability of 1 - 1e-9 each
+    labels = labels[torch.arange(4000) % len(labels)]
+    masks = [context_and_mask(student, labels, share)[1][:, 0] for share in (0.0, 0.5, 1.0)]
+    got = [float((mask == 0).float().mean()) for mask in masks]
+    if max(got) - min(got) > 0.1:
+        return None
+    if max(got) == 0:
+        return "nothing-ever-dropped"
+    return "everything-dropped" if min(got) == 1 else "drop-share-ignored"
 
 
 @in_get_context_mask
@@ -76,23 +119,32 @@ def test_share_dropped(student, rng, drop_prob):
     batch = 2000  # with one draw per image, 0.1 is told from 0.2
     labels = torch.randint(0, 10, (batch,), generator=rng)
     _, mask = context_and_mask(student, labels, drop_prob)
-    require(
-        bool((mask != mask[:1]).any()),
-        "Every image of the batch got the same mask; each should have a draw of its own.",
-    )
+    if not bool((mask != mask[:1]).any()):
+        per_call = [context_and_mask(student, labels, 0.5)[1] for _ in range(12)]
+        # By chance, one draw per batch is the same 12 times only once in 2000: then it goes without its name
+        alike = all(torch.equal(mask, per_call[0]) for mask in per_call)
+        names = {0.0: "everything-dropped", 1.0: "nothing-ever-dropped"}
+        raise CheckFailed(
+            "" if not alike or float(mask.std()) == 0 else "Every image of the batch got the same mask.",
+            misconception=names.get(float(mask.mean())) if alike else "one-draw-for-the-batch",
+        )
     per_image = bool((mask == mask[:, :1]).all())
     draws = mask[:, 0] if per_image else mask.flatten()
     dropped = int((draws == 0).sum())
     if share_is_plausible(dropped, len(draws), 1 - drop_prob):
-        raise CheckFailed("The mask is inverted: context is dropped when it should be kept, and kept when dropped.")
-    require(
-        share_is_plausible(dropped, len(draws), drop_prob),
-        "The share of dropped context is not `drop_prob`.",
-        expected=f"about {drop_prob:.0%}",
-        found=f"{dropped / len(draws):.1%} of {len(draws)} draws",
-    )
+        name = "mask-inverted"
+        if share_is_plausible(int((context_and_mask(student, labels, 0.0)[1][:, 0] == 0).sum()), batch, 1 - drop_prob):
+            name = "drop-share-ignored"
+        raise CheckFailed(found=f"{dropped / len(draws):.1%} of {len(draws)} draws", misconception=name)
+    if not share_is_plausible(dropped, len(draws), drop_prob):
+        raise CheckFailed(
+            "The share of dropped context is not `drop_prob`.",
+            expected=f"about {drop_prob:.0%}",
+            found=f"{dropped / len(draws):.1%} of {len(draws)} draws",
+            misconception=misconception_about_share(student, labels),
+        )
     _, again = context_and_mask(student, labels, drop_prob)
-    require(not torch.equal(mask, again), "Two calls got the same mask; it should be drawn anew each time.")
+    require(not torch.equal(mask, again), misconception="same-mask-each-call")
 
 
 @pytest.mark.blank("c_drop_prob")
@@ -101,12 +153,12 @@ def test_customary_share(student):
     found = assert_number(student.c_drop_prob(), "`c_drop_prob`")
     # Ho and Salimans (2022) found 0.1 and 0.2 equally good and 0.5 worse; under 0.05 the unconditional prediction sees
     # fewer images in a short training than it needs
-    require(
-        0.05 <= found <= 0.25,
-        "`c_drop_prob` is outside the range in which guidance is known to work well.",
-        expected="a small share of the batch, neither none nor nearly all",
-        found=f"{found:g}",
-    )
+    found_as = {"expected": "a small share of the batch, neither none nor nearly all", "found": f"{found:g}"}
+    require(found >= 0, **found_as, misconception="drop-share-negative")
+    require(found != 0, **found_as, misconception="drop-share-none")
+    require(found <= 1, **found_as, misconception="drop-share-percentage")
+    require(found >= 0.05, **found_as, misconception="drop-share-small")
+    require(found <= 0.25, **found_as, misconception="drop-share-large")
 
 
 @pytest.mark.blank("w")
@@ -114,9 +166,6 @@ def test_guidance_weight(student):
     """Is a guidance weight that one can sample with"""
     found = assert_number(student.w(), "`w`")
     # Below 0 one is guided away from the digit; above 20 the predictions leave the range that the model was trained in
-    require(
-        0 <= found <= 20,
-        "`w` is not a sensible guidance weight.",
-        expected="a number from 0 to 20",
-        found=f"{found:g}",
-    )
+    found_as = {"expected": "a number from 0 to 20", "found": f"{found:g}"}
+    require(found >= 0, **found_as, misconception="weight-negative")
+    require(found <= 20, **found_as, misconception="weight-large")

@@ -3,6 +3,8 @@
 Two calls under the same seed draw the same noise, so that the difference of their results is free of it and exact.
 """
 
+from contextlib import contextmanager
+
 import pytest
 import torch
 
@@ -15,6 +17,7 @@ from grading.checking import (
     require,
     variance_is_plausible,
 )
+from grading.recognition import Raised, attempt, drawing, is_alike, recognise, recognising, tensors
 from sandbox.faults import GuestFault
 
 pytestmark = pytest.mark.blank("reverse_q")
@@ -49,21 +52,68 @@ def assert_mean(student, solution, images, step, t):
     second = step_back(student, other_x, t, other_e)
     x, e = x_t - other_x, e_t - other_e
     recip, coeff = solution.sqrt_recip_alphas[step], solution.pred_noise_coeff[step]
+    def without_noise(reverse_q):
+        with drawing(0.0):
+            return reverse_q(x_t, t, e_t) - reverse_q(other_x, t, other_e)
+
     assert_close(
         first - second,
         mean(solution, x, step, e),
         f"the mean of x_(t-1) at t = {step}",
-        mistakes={
-            "The predicted noise is added; it should be subtracted.": recip * (x + coeff * e),
-            "`sqrt_recip_alphas` should scale the whole bracket, not only `x_t`.": recip * x - coeff * e,
-            "`sqrt_recip_alphas` is missing.": x - coeff * e,
-            "`pred_noise_coeff` is missing.": recip * (x - e),
-            "The coefficients are those of another time step: one too late.": (
-                mean(solution, x, min(step + 1, solution.T - 1), e)
-            ),
-            "The coefficients are those of another time step: one too early.": mean(solution, x, step - 1, e),
-        },
+        mistakes=lambda: tensors(student.mistaken(), without_noise),
     )
+
+
+def trace(x_t, e_t, steps):
+    """What tells mistaken answers apart: results at several steps, and for the forms in which time steps come."""
+    forms = [torch.tensor([step]) for step in steps]
+    forms += [torch.tensor([float(steps[1])]), torch.full((len(x_t),), steps[1])]
+
+    def behaviour(reverse_q, seed):
+        for t in forms:
+            seed(SEED)
+            yield attempt(lambda t=t: reverse_q(x_t, t, e_t))
+
+    return behaviour
+
+
+@contextmanager
+def recognised(student, x_t, e_t):
+    """Name the misconception that `reverse_q` shows on these images."""
+    solution = student.solution()
+    steps = [0, 1, solution.T // 2, solution.T - 1]
+
+    def ignores_schedule():
+        behaviour = trace(x_t, e_t, [0, 1, 2])
+        first = list(behaviour(student.reverse_q, student.seed))
+        student.given(betas=solution.betas.flip(0))
+        return "hard-coded-schedule" if is_alike(first, list(behaviour(student.reverse_q, student.seed))) else None
+
+    with recognising(
+        lambda: recognise(trace(x_t, e_t, steps), student, student.reverse_q, solution.reverse_q), ignores_schedule
+    ):
+        yield
+
+
+def by_size_of_noise(student, noises, images):
+    """The misconception under which the noise, by time step, has the sizes that were seen."""
+    x_t, e_t = images
+    for misconception, mistaken in student.mistaken().items():
+        if all(size_fits(mistaken, noise, step, x_t, e_t) for step, noise in noises.items()):
+            return misconception
+    return None
+
+
+def size_fits(mistaken, noise, step, x_t, e_t):
+    def with_noise(value):
+        with drawing(value):
+            return mistaken(x_t, torch.tensor([step]), e_t)
+
+    scale = attempt(lambda: with_noise(1.0) - with_noise(0.0))
+    if isinstance(scale, Raised) or not float(scale.std()) < 1e-6:
+        return False
+    variance = float(scale.mean()) ** 2
+    return variance > 0 and variance_is_plausible(noise, variance, variance)
 
 
 @pytest.fixture
@@ -73,18 +123,20 @@ def images(rng):
 
 def test_mean(student, solution, images):
     """Has the right mean at every time step"""
-    for step in (1, solution.T // 2, solution.T - 1):
-        assert_mean(student, solution, images, step, torch.tensor([step]))
+    with recognised(student, *images[:2]):
+        for step in (1, solution.T // 2, solution.T - 1):
+            assert_mean(student, solution, images, step, torch.tensor([step]))
 
 
 def test_last_step_adds_no_noise(student, solution, images):
     """Adds no noise at t = 0"""
     x_t, e_t = images[:2]
     expected = mean(solution, x_t, 0, e_t)
-    found = step_back(student, x_t, torch.tensor([0]), e_t)
-    again = step_back(student, x_t, torch.tensor([0]), e_t)
-    require(torch.equal(found, again), "At t = 0 two calls give different results: noise is added in the last step.")
-    assert_close(found, expected, "the result at t = 0")
+    with recognised(student, x_t, e_t):
+        found = step_back(student, x_t, torch.tensor([0]), e_t)
+        again = step_back(student, x_t, torch.tensor([0]), e_t)
+        require(torch.equal(found, again), found="two results that differ", misconception="reverse-noise-at-zero")
+        assert_close(found, expected, "the result at t = 0")
 
 
 def test_noise(student, rng):
@@ -93,25 +145,34 @@ def test_noise(student, rng):
     betas = torch.tensor([0.1, 0.02, 0.2, 0.05, 0.3, 0.03, 0.1, 0.02]) * (1 + 0.2 * torch.rand(8, generator=rng))
     solution = student.given(betas=betas)
     x_t, e_t = torch.randn(2, 4, 1, 64, 64, generator=rng)
-    fitting = None
+    noises, fitting = {}, None
     for step in (1, 2, 4, 7):
-        noise = step_back(student, x_t, torch.tensor([step]), e_t) - mean(solution, x_t, step, e_t)
-        require(float(noise.abs().max()) > 1e-4, f"No noise is added at t = {step}.")
+        t = torch.tensor([step])
+        with recognised(student, x_t, e_t):
+            noise = step_back(student, x_t, t, e_t) - mean(solution, x_t, step, e_t)
+            require(float(noise.abs().max()) > 1e-4, misconception="reverse-no-noise")
+        noises[step] = noise
         fits = {
             name: variance
             for name, variance in variances(solution, step).items()
             if variance_is_plausible(noise, variance, variance)
         }
-        require(
-            bool(fits),
-            f"The noise added at t = {step} has the wrong size.",
-            expected="one of the three customary variances, multiplied in as a standard deviation",
-            found=f"noise of variance {float(noise.var()):.3g} where beta_t is {float(betas[step]):.3g}",
-        )
+        assert_unrelated(noise[0], noise[1], misconception="one-draw-for-the-batch")
+        with (
+            recognised(student, x_t, e_t),
+            recognising(lambda: by_size_of_noise(student, noises, (x_t, e_t))),
+        ):
+            assert_standard_normal(noise / max(float(noise.square().mean().sqrt()), 1e-9), "the noise that is added")
+            require(
+                bool(fits),
+                f"The noise added at t = {step} has the wrong size.",
+                expected="one of the three customary variances, multiplied in as a standard deviation",
+                found=f"noise of variance {float(noise.var()):.3g} where beta_t is {float(betas[step]):.3g}",
+            )
         fitting = set(fits) if fitting is None else fitting & set(fits)
-        assert_unrelated(noise[0], noise[1], "Two images of a batch got the same noise.")
-        assert_standard_normal(noise / max(float(noise.square().mean().sqrt()), 1e-9), "the noise that is added")
-    require(bool(fitting), "The size of the noise follows different rules at different time steps.")
+    require(bool(fitting), misconception="reverse-mixed-rules")
+    again = step_back(student, x_t, t, e_t) - mean(solution, x_t, step, e_t)
+    assert_unrelated(noise, again, misconception="fixed-seed")
 
 
 @pytest.mark.parametrize("kind", ["integer", "float"])
@@ -120,17 +181,18 @@ def test_one_time_step_per_image(student, solution, images, kind):
     step = solution.T // 2
     t = torch.full((3,), step)
     t = t.float() if kind == "float" else t
-    assert_mean(student, solution, images, step, t[:1])
-    try:
-        assert_mean(student, solution, images, step, t)
-    except (CheckFailed, GuestFault):
-        # Both shapes are in use; an answer may know either
-        assert_mean(student, solution, images, step, t.view(3, 1, 1, 1))
+    with recognised(student, *images[:2]):
+        assert_mean(student, solution, images, step, t[:1])
+        try:
+            assert_mean(student, solution, images, step, t)
+        except (CheckFailed, GuestFault):
+            # Both shapes are in use; an answer may know either
+            assert_mean(student, solution, images, step, t.view(3, 1, 1, 1))
 
 
 def test_arguments_stay_as_they_are(student, images):
     """Leaves its arguments as they are"""
     x_t, e_t = images[:2]
     _, (x_after, _, e_after) = student.reverse_q.keeping(x_t, torch.tensor([3]), e_t)
-    require(torch.equal(x_after, x_t), "`reverse_q` has changed the images that it was given. It should make new ones.")
-    require(torch.equal(e_after, e_t), "`reverse_q` has changed the predicted noise that it was given.")
+    require(torch.equal(x_after, x_t), found="other images than before the call", misconception="changed-argument")
+    require(torch.equal(e_after, e_t), found="other noise than before the call", misconception="changed-argument")

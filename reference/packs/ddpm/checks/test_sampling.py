@@ -15,10 +15,12 @@ from grading.checking import (
     assert_close,
     assert_standard_normal,
     assert_tensor,
+    assert_unrelated,
     is_close,
     require,
     variance_is_plausible,
 )
+from grading.recognition import Raised, attempt, recognise, recognising
 
 pytestmark = pytest.mark.blank("sample_w")
 
@@ -79,7 +81,7 @@ class Model:
         kept = context.abs().sum(1) > 0
         require(
             bool((context[kept].sum(1) == 1).all()) and bool((context[kept].amax(1) == 1).all()),
-            "Some of the context that the model is called with is neither one-hot nor dropped as a whole.",
+            misconception="context-dropped-in-part",
         )
         asked = self.steps.setdefault(step, Step())
         asked.keep.append(x[kept])
@@ -91,10 +93,7 @@ class Model:
         values = t.flatten().float().unique()
         require(len(values) == 1, "Within one call of the model, the images have different time steps.")
         value = float(values)
-        if value != int(value):
-            raise CheckFailed(
-                "The model is called with a time step that is not whole, perhaps t / T. It divides by `T` itself."
-            )
+        require(value == int(value), found=f"t = {value:g}", misconception="sampling-time-divided")
         require(0 <= value < STEPS, "The model is called with a time step outside 0 .. T - 1.", found=f"t = {value:g}")
         return int(value)
 
@@ -102,14 +101,12 @@ class Model:
         """The images at this step, [n, C, H, W]; those asked about with and without context must be the same."""
         asked = self.steps[step]
         keep, labels, drop = torch.cat(asked.keep), torch.cat(asked.labels), torch.cat(asked.drop)
-        require(len(keep) > 0, "The model is never called with the context kept. Look at the mask.")
-        require(
-            len(drop) > 0 or labels.tolist() != 2 * list(LABELS),
-            "The context is never dropped. Look at the mask of the second half of the batch.",
-        )
+        require(len(keep) > 0, misconception="context-never-kept")
+        require(len(drop) > 0 or labels.tolist() != 2 * list(LABELS), misconception="context-never-dropped")
         require(
             labels.tolist() == list(LABELS),
             "The model is not asked about each image with its own context once in each step.",
+            misconception="context-order" if sorted(labels.tolist()) == sorted(LABELS) else None,
             expected="one prediction with context per image, in the order of `c`",
             found=f"{len(labels)} predictions for {len(LABELS)} images"
             if len(labels) != len(LABELS)
@@ -118,14 +115,79 @@ class Model:
         if len(drop):
             require(
                 keep.shape == drop.shape and is_close(drop, keep),
-                "With and without context, the model is asked about different images.",
+                misconception="images-differ",
                 expected="the same x_t twice",
                 found=f"{len(keep)} images with context and {len(drop)} without, which differ",
             )
         return keep
 
 
-def sample(student, solution, rng, w, *, keyword=False):
+class Recorder:
+    """Answers whatever it is asked, and remembers what it was asked: for comparing a wrong answer with known ones."""
+
+    def __init__(self, size):
+        self.size = size  # of its predictions; 0: it always predicts 0
+        self.calls = []  # images, time, context
+
+    def __call__(self, x, t, c, *rest):
+        t, digits = t.flatten().float().unique(), torch.arange(10)
+        try:
+            context = c.float() * torch.stack([mask.float() for mask in rest]).sum(0) if rest else c.float()
+            answer = (context @ (digits + 1.0).sin() + 0.5).view(-1, 1, 1, 1) * (1 + t[0]).cos()
+            answer = self.size * answer.expand_as(x)
+        except RuntimeError:  # they do not fit each other
+            context, answer = c.float(), 0 * x
+        self.calls.append([x.clone(), t, context.clone()])
+        return answer
+
+
+def run(sample_w, seed, size):
+    """What the model is asked, and the result, whatever becomes of it."""
+    recorder = Recorder(size)
+    seed(SEED)
+    result = attempt(lambda: sample_w(recorder, torch.eye(10)[list(LABELS)], 0.7))
+    return recorder.calls, result
+
+
+def with_noise(sample_w, seed):
+    """All that happens, for an answer that draws its noise as the solution does."""
+    return run(sample_w, seed, 1.0)
+
+
+def without_noise(sample_w, seed):
+    """What happens but for the noise, and in however many calls the model is asked."""
+    (calls, result), (blank_calls, blank) = run(sample_w, seed, 1.0), run(sample_w, seed, 0.0)
+    if isinstance(result, Raised) or len(calls) != len(blank_calls):
+        return [result, len(calls)]
+    steps = {}
+    for (x, t, context), (blank_x, _, _) in zip(calls, blank_calls, strict=True):
+        kept = context.abs().flatten(1).sum(1) > 0 if len(context) == len(x) else torch.ones(len(x), dtype=torch.bool)
+        moved = x - blank_x if x.shape == blank_x.shape else x
+        steps.setdefault(float(t[0]), []).append((kept, moved, context))
+    rows = []
+    for step, parts in steps.items():
+        rows += [step, *(torch.cat([moved[kept] for kept, moved, _ in parts]),)]
+        rows.append(torch.cat([moved[~kept] for kept, moved, _ in parts]))
+        rows.append(torch.cat([context.flatten(1).sum(1) for _, _, context in parts]).sort().values)
+    return [rows, result - blank if result is not None and result.shape == blank.shape else result]
+
+
+def recognised(student):
+    """Name the misconception that `sample_w` shows."""
+
+    def by(behaviour):
+        return recognise(behaviour, student, student.sample_w, student.solution().sample_w)
+
+    def has_fixed_size():
+        first, _ = run(student.sample_w, student.seed, 1.0)
+        student.given(IMG_SIZE=8)
+        other, _ = run(student.sample_w, student.seed, 1.0)
+        return "hard-coded-size" if first and other and first[0][0].shape == other[0][0].shape else None
+
+    return recognising(lambda: by(with_noise), lambda: by(without_noise), has_fixed_size)
+
+
+def sample(student, solution, rng, w, *, keyword=False, seed=SEED):
     """Sample both ways. Returns the model of the first, and for each way the images from x_{T-1} to the result."""
     size = (1, solution.IMG_SIZE, solution.IMG_SIZE)
     patterns, unconditional = torch.randn(STEPS, 10, *size, generator=rng), torch.randn(STEPS, *size, generator=rng)
@@ -133,7 +195,7 @@ def sample(student, solution, rng, w, *, keyword=False):
     models = Model(patterns, unconditional), Model(0 * patterns, 0 * unconditional)
     ways = []
     for model in models:
-        student.seed(SEED)
+        student.seed(seed)
         found = student.sample_w(model, c, w=w) if keyword else student.sample_w(model, c, w)
         result = assert_tensor(found, (len(LABELS), *size), "what `sample_w` returns")
         require(
@@ -145,7 +207,7 @@ def sample(student, solution, rng, w, *, keyword=False):
         ways.append([*(model.images(step) for step in model.steps), result])
         require(
             w == 0 or all(len(torch.cat(asked.drop)) > 0 for asked in model.steps.values()),
-            "The model is never asked without context. Guidance compares predictions with and without it.",
+            misconception="guidance-not-used",
         )
     return models[0], *ways
 
@@ -166,18 +228,18 @@ def assert_guided(student, solution, rng, w, *, keyword=False):
             back((1 + w) * keep - w * drop),
             f"the step back from t = {step}",
             mistakes={
-                "Guidance is shifted by one: this is the formula with w - 1 in place of w, unconditional at w = 0.": (
+                "guidance-shifted": (
                     back(drop + w * (keep - drop))
                 ),
-                "The predictions with and without context are swapped, in the guidance or by the mask.": (
+                "guidance-swapped": (
                     back((1 + w) * drop - w * keep)
                 ),
-                "The weighted prediction without context is added; it should be subtracted.": (
+                "guidance-added": (
                     back((1 + w) * keep + w * drop)
                 ),
-                "The prediction without context is not used.": back(keep),
-                "The prediction with context is not used.": back(drop),
-                "The signs of `w` in the guidance are the wrong way round.": back((1 - w) * keep + w * drop),
+                "guidance-not-used": back(keep),
+                "guidance-context-not-used": back(drop),
+                "guidance-signs": back((1 - w) * keep + w * drop),
             },
             hint="Look at how the two predictions are combined, and at what is handed to `reverse_q`.",
         )
@@ -192,31 +254,44 @@ def solution(student, rng):
 def test_guidance(student, solution, rng):
     """Combines the predictions with and without context as guidance does"""
     w = 0.5 + float(torch.rand((), generator=rng))
-    assert_guided(student, solution, rng, w)
+    with recognised(student):
+        assert_guided(student, solution, rng, w)
 
 
 def test_weight_as_an_integer(student, solution, rng):
     """Takes `w` by keyword and as an integer"""
-    assert_guided(student, solution, rng, 3, keyword=True)
+    with recognised(student):
+        assert_guided(student, solution, rng, 3, keyword=True)
 
 
 def test_weight_zero(student, solution, rng):
     """Is the plain conditional model at w = 0"""
-    assert_guided(student, solution, rng, 0)
+    with recognised(student):
+        assert_guided(student, solution, rng, 0)
 
 
 def test_noise(student, solution, rng):
     """Starts from noise, and adds fresh noise in every step but the last"""
+    with recognised(student):
+        assert_noise(student, solution, rng)
+
+
+def assert_noise(student, solution, rng):
     _, guided, blank = sample(student, solution, rng, 1.0)
     start = guided[0]
     require(is_close(blank[0], start), "Two samplings under the same seed start from different images.")
     assert_standard_normal(start, "the image to start from")
+    assert_unrelated(start[0], start[1], misconception="starts-alike")
+    _, others, _ = sample(student, solution, rng, 1.0, seed=SEED + 1)
+    assert_unrelated(start, others[0], misconception="fixed-seed")
+    steps = [blank[index + 1] - solution.sqrt_recip_alphas[STEPS - 1 - index] * blank[index] for index in range(2)]
+    assert_unrelated(steps[0], steps[1], misconception="fixed-seed")
     for index, step in enumerate(reversed(range(STEPS))):
         noise = blank[index + 1] - solution.sqrt_recip_alphas[step] * blank[index]
         if step == 0:
             require(
                 float(noise.abs().max()) < 1e-3,
-                "Noise is added in the last step.",
+                misconception="sampling-extra-noise-at-end",
                 expected="the mean, at t = 0",
                 found=f"noise of variance {float(noise.var()):.3g}",
             )

@@ -38,6 +38,21 @@ SLOTS = {
     "up2": ("UpBlock", "On the way up a skip connection is joined, and the size is doubled."),
 }
 
+MISCONCEPTIONS = {
+    "down0": "unet-way-in",
+    "down1": "unet-way-down",
+    "down2": "unet-way-down",
+    "t_emb1": "unet-embedding",
+    "t_emb2": "unet-embedding",
+    "c_emb1": "unet-embedding",
+    "c_emb2": "unet-embedding",
+    "c_embed1": "unet-embedding",
+    "c_embed2": "unet-embedding",
+    "up0": "unet-bottleneck",
+    "up1": "unet-way-up",
+    "up2": "unet-way-up",
+}
+
 # Sizes of no recipe. Where group sizes are no arguments, the course's own are in the class, so the channels are
 # multiples of 32.
 IMG_CH, IMG_SIZE, T_EMBED_DIM, C_EMBED_DIM = 2, 8, 12, 6
@@ -134,6 +149,7 @@ def test_blocks_in_slots(student, solution):
         raise CheckFailed(
             " ".join(message for _, _, message in wrong),
             found=", ".join(f"{slot}: {found}" for slot, found, _ in wrong),
+            misconception=MISCONCEPTIONS[wrong[0][0]],
         )
 
 
@@ -161,15 +177,14 @@ def test_predicts_noise(student, solution, rng):
         (x, t, c, c_mask),
         rng=rng,
         what="`UNet`",
-        mistakes={
-            "The U-Net divides the time step by `T` twice.": (x, t / solution.T, c, c_mask),
-            "The U-Net does not divide the time step by `T`.": (x, t * solution.T, c, c_mask),
-            "The U-Net does not use the time step.": (x, 0 * t, c, c_mask),
-            "The U-Net does not use the mask: dropped context still has an effect.": (x, t, c, torch.ones_like(c_mask)),
-            "The U-Net does not use the context.": (x, t, 0 * c, c_mask),
-        },
+        mistakes=mistaken_networks(student, candidates),
         hint="Look at which block stands where, at the skip connections, and at what time and context are joined with.",
     )
+
+
+def mistaken_networks(student, candidates):
+    for misconception, network in student.mistaken().items():
+        yield misconception, [network(**candidate) for candidate in candidates]
 
 
 def test_forms_of_its_inputs(student, solution, rng):

@@ -1,0 +1,144 @@
+"""Which known misconception does an answer show? Told by what it does: by doing the same with what is mistaken.
+
+All of this happens after an answer has failed, so a right answer pays nothing for it.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
+
+from grading.checking import CheckFailed, is_close
+from sandbox.faults import GuestFault
+
+Behaviour = Callable[[Any, Callable[[int], None]], Iterable[Any]]
+
+
+@dataclass(frozen=True)
+class Raised:
+    """What an attempt ended with."""
+
+    exception: str  # class
+    message: str
+
+
+def attempt(call: Callable[[], Any]) -> Any:
+    """What the call returns, or the `Raised` that it ends with. A guest that is gone is no answer: that is raised."""
+    try:
+        return call()
+    except GuestFault as fault:
+        if fault.exception is None:
+            raise
+        return Raised(fault.exception, fault.message)
+    except Exception as error:
+        return Raised(type(error).__name__, str(error))
+
+
+def is_alike(found: Any, other: Any) -> bool:
+    """Whether two results are the same: tensors to a tolerance, NaN for NaN, exceptions by class and words."""
+    if isinstance(found, Tensor) and isinstance(other, Tensor):
+        if found.is_floating_point() != other.is_floating_point() or found.shape != other.shape:
+            return False
+        if not torch.equal(found.isnan(), other.isnan()):
+            return False
+        return is_close(found.double().nan_to_num(), other.double().nan_to_num())
+    if isinstance(found, tuple | list) and isinstance(other, tuple | list):
+        return len(found) == len(other) and all(is_alike(a, b) for a, b in zip(found, other, strict=True))
+    if isinstance(found, Raised) and isinstance(other, Raised):
+        # In any order: which of two tensors is named first depends on which side of an operator it stands on
+        words = sorted(found.message.split()), sorted(other.message.split())
+        return found.exception == other.exception and words[0] == words[1]
+    return type(found) is type(other) and bool(found == other)
+
+
+def recognise(behaviour: Behaviour, student: Any, answer: Any, right: Any) -> str | None:
+    """The misconception with which the solution behaves just like the student's answer, if any does.
+
+    Args:
+        behaviour: called with an answer and with what seeds its random numbers; does something telling with the answer
+            and returns what happened. The same seed gives the student and the judge the same random numbers.
+        student: the `Student`.
+        answer: the student's answer.
+        right: the solution's.
+    """
+    found = list(behaviour(answer, student.seed))
+    with torch.random.fork_rng(devices=[]):
+        if is_alike(found, list(behaviour(right, _seed))):
+            return None
+        for misconception, mistaken in student.mistaken().items():
+            if is_alike(found, list(behaviour(mistaken, _seed))):
+                return str(misconception)
+    return None
+
+
+@contextmanager
+def recognising(*recognisers: Callable[[], str | None]) -> Iterator[None]:
+    """Where a check fails, ask these in turn for the misconception; the first name counts, also above another one.
+
+    What they ask of the guest may fail too. Then the check's own words stand.
+    """
+    try:
+        yield
+    except (CheckFailed, GuestFault) as failure:
+        if isinstance(failure, GuestFault) and failure.exception is None:
+            raise
+        name = _first_name(recognisers)
+        if name is None:
+            raise
+        if isinstance(failure, GuestFault):
+            place = f", line {failure.line}" if failure.line else ""
+            found, expected = f"{failure.exception}: {failure.message}{place}", None
+        else:
+            found, expected = failure.found, failure.expected
+        raise CheckFailed(expected=expected, found=found, misconception=name) from None
+
+
+def _first_name(recognisers: Iterable[Callable[[], str | None]]) -> str | None:
+    for recogniser in recognisers:
+        try:
+            name = recogniser()
+        except (CheckFailed, GuestFault):
+            continue
+        if name is not None:
+            return name
+    return None
+
+
+@contextmanager
+def drawing(noise: Tensor | float) -> Iterator[None]:
+    """Within, what the judge's own code draws with `torch.randn_like` or `torch.randn` is this."""
+
+    def draw(*shape: Any, **_: Any) -> Tensor:
+        size = shape[0].shape if isinstance(shape[0], Tensor) else torch.Size(torch.empty(*shape, device="meta").shape)
+        if not isinstance(noise, Tensor):
+            return torch.full(size, float(noise))
+        return noise.reshape(size) if noise.numel() == size.numel() else noise.expand(size)
+
+    with patch.object(torch, "randn_like", draw), patch.object(torch, "randn", draw):
+        yield
+
+
+def outcomes(mistaken: Mapping[str, Any], use: Callable[[Any], Any]) -> dict[str, Any]:
+    """What each mistaken answer gives when it is used like this, or the `Raised` that it ends with."""
+    found = {}
+    for misconception, wrong in mistaken.items():
+        found[misconception] = attempt(lambda wrong=wrong: use(wrong))
+    return found
+
+
+def tensors(mistaken: Mapping[str, Any], use: Callable[[Any], Any]) -> dict[str, Tensor]:
+    """What each mistaken answer gives when it is used like this, where that is a tensor."""
+    return {name: value for name, value in outcomes(mistaken, use).items() if isinstance(value, Tensor)}
+
+
+def name_of(found: Any, mistaken: Mapping[str, Any]) -> str | None:
+    """The first misconception that gave what was found."""
+    return next((name for name, value in mistaken.items() if is_alike(found, value)), None)
+
+
+def _seed(seed: int) -> None:
+    torch.manual_seed(seed)
