@@ -126,6 +126,19 @@ def _mounts() -> list[str]:
     return arguments
 
 
+@cache
+def _proc() -> tuple[str, ...]:
+    """Arguments for a /proc, which the root process needs and every session hides from itself.
+
+    In a container whose engine masks parts of /proc, the kernel lets nobody mount a new one. The container's own does,
+    since it knows the root process too.
+    """
+    new = ("--proc", "/proc")
+    command = [shutil.which("bwrap") or "bwrap", "--unshare-user", "--unshare-pid", "--ro-bind", "/", "/", *new, "--"]
+    done = subprocess.run([*command, sys.executable, "-c", ""], capture_output=True, check=False)
+    return ("--bind", "/proc", "/proc") if b"Can't mount proc" in done.stderr else new
+
+
 def _command(*, own_uid: bool) -> list[str]:
     """The command line up to and including the interpreter."""
     program = shutil.which("bwrap")
@@ -138,7 +151,7 @@ def _command(*, own_uid: bool) -> list[str]:
     for capability in CAPABILITIES:
         arguments += ["--cap-add", capability]
     arguments += _mounts()
-    arguments += ["--proc", "/proc", "--tmpfs", "/dev"]
+    arguments += [*_proc(), "--tmpfs", "/dev"]
     for device in ("null", "zero", "full", "random", "urandom"):
         arguments += ["--dev-bind", f"/dev/{device}", f"/dev/{device}"]
     # Every session mounts its own over these two

@@ -38,12 +38,12 @@ def _children(pid: int) -> list[int]:
     return found
 
 
-def _sum(file: Path, names: tuple[str, ...]) -> int:
-    """Bytes in the lines of a file of /proc that begin with one of `names`; 0 where it cannot be read."""
+def _sum(file: Path, names: tuple[str, ...], otherwise: int = 0) -> int:
+    """Bytes in the lines of a file of /proc that begin with one of `names`; `otherwise` where it cannot be read."""
     try:
         lines = file.read_text().splitlines()
     except OSError:  # it has just ended, or is not ours
-        return 0
+        return otherwise
     return sum(int(line.split()[1]) * 1024 for line in lines if line.partition(":")[0] in names)
 
 
@@ -61,8 +61,9 @@ def check(root: int, limit: int) -> None:
     """Raise `MemoryError` where a process and its descendants take more than `limit` bytes, files apart."""
     folders = _tree(root)
     # Counts what forks share for each of them, but takes microseconds
-    at_most = sum(_sum(folder / "status", ("RssAnon", "RssShmem")) for folder in folders)
-    if at_most > limit:
-        shared_out = sum(_sum(folder / "smaps_rollup", ("Pss_Anon", "Pss_Shmem")) for folder in folders)
-        if shared_out > limit:
+    at_most = {folder: _sum(folder / "status", ("RssAnon", "RssShmem")) for folder in folders}
+    if sum(at_most.values()) > limit:
+        # The kernel tells this of other users' processes to root alone
+        shared_out = [_sum(f / "smaps_rollup", ("Pss_Anon", "Pss_Shmem"), most) for f, most in at_most.items()]
+        if sum(shared_out) > limit:
             raise MemoryError

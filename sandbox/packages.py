@@ -15,7 +15,8 @@ ROOTS = ("torch", "einops", "numpy")
 GUEST = Path(__file__).parent / "guest"
 
 
-def _closure(names: tuple[str, ...]) -> Iterator[Distribution]:
+def closure(names: tuple[str, ...]) -> Iterator[Distribution]:
+    """Distributions as installed here, and what they need."""
     seen: set[str] = set()
     waiting = list(names)
     while waiting:
@@ -52,7 +53,7 @@ def _installed(found: Distribution) -> set[str]:
 
 def distributions() -> list[Distribution]:
     """What guests may import, as installed here."""
-    return list(_closure(ROOTS))
+    return list(closure(ROOTS))
 
 
 @cache

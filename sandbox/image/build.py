@@ -40,10 +40,10 @@ def run(command: list[str], failure: str) -> None:
         raise BuildFailed(f"{command[0]} ended with exit code {error.returncode}. {failure}") from None
 
 
-def make_base(folder: Path) -> str:
-    """A base image from Debian's packages. Needs root and debootstrap. Returns its tag."""
-    root, tag = folder / "base", f"noisemark-base:{SUITE}"
-    include = ",".join(DEBIAN_PACKAGES)
+def make_base(folder: Path, name: str = "noisemark-base", more: tuple[str, ...] = ()) -> str:
+    """A base image from Debian's packages, with `more` of them. Needs root and debootstrap. Returns its tag."""
+    root, tag = folder / "base", f"{name}:{SUITE}"
+    include = ",".join((*DEBIAN_PACKAGES, *more))
     run(
         ["debootstrap", "--variant=minbase", f"--include={include}", SUITE, str(root)],
         "It needs root, and Debian's packages within reach.",

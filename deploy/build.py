@@ -1,0 +1,84 @@
+"""Builds the images of the service: `scripts/build-service`.
+
+The packages are installed here, by this environment's pip, in the versions that it has: what is deployed is what was
+tested. With `--base debootstrap`, everything is made from Debian's packages: the base, and one more image with Redis,
+PostgreSQL and Caddy in place of those that a registry would give.
+"""
+
+import argparse
+import shutil
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+from sandbox import packages
+from sandbox.image.build import BuildFailed, make_base, run
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+SERVICE, PARTS = "noisemark-service", "noisemark-parts"
+# What the service needs of Debian, beside what guests need
+PACKAGES = ("bubblewrap", "passwd")
+PART_PACKAGES = ("redis-server", "postgresql", "caddy")
+PROJECT = "noisemark"
+ROOMS = ("api", "cli", "grading", "records", "reference", "sandbox", "worker")
+
+
+def requirements() -> list[str]:
+    """What the service needs, pinned to what this environment has."""
+    return sorted(f"{found.name}=={found.version}" for found in packages.closure((PROJECT,)) if found.name != PROJECT)
+
+
+def build(base: str) -> list[str]:
+    """Build the images and return their tags. Raises `BuildFailed`."""
+    built = [SERVICE]
+    with tempfile.TemporaryDirectory(prefix="noisemark-service-") as name:
+        context = Path(name)
+        if base == "debootstrap":
+            base = make_base(context, "noisemark-service-base", PACKAGES)
+            parts = make_base(context, "noisemark-parts-base", PART_PACKAGES)
+            _docker_build(HERE / "parts", PARTS, {"BASE": parts})
+            built.append(PARTS)
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+        target = context / "packages"
+        run([*pip, "--target", str(target), *requirements()], "")
+        run([*pip, "--target", str(target), str(ROOT)], "")  # for its version
+        for room in ROOMS:  # with the files that are no Python: packs, weights, templates, migrations
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / room, target / room, dirs_exist_ok=True, ignore=ignored)
+        shutil.copy(HERE / "Dockerfile", context)
+        _docker_build(context, SERVICE, {"BASE": base})
+    return built
+
+
+def _docker_build(context: Path, tag: str, arguments: dict[str, str]) -> None:
+    command = ["docker", "build", "--tag", tag]
+    for key, value in arguments.items():
+        command += ["--build-arg", f"{key}={value}"]
+    run([*command, str(context)], "What it said stands above.")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="scripts/build-service", description="Builds the images of the service.")
+    parser.add_argument(
+        "--base",
+        default="python:3.11-slim-bookworm",
+        help="the image to start from (%(default)s), or debootstrap where no registry can be reached",
+    )
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # cleans up as for Ctrl-C
+    try:
+        built = build(options.base)
+    except BuildFailed as error:
+        print(error, file=sys.stderr)
+        return 3
+    except KeyboardInterrupt:
+        print("Interrupted: nothing was built.", file=sys.stderr)
+        return 130
+    print(f"Built {', '.join(built)}. docs/operators.md says how to bring them up.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
