@@ -13,6 +13,7 @@ from api.problems import CrossSite, NotFound, NotReady, Unauthorized
 from records.blobs import BlobStore
 from records.broker import make_celery
 from records.database import Database
+from records.hints import Hints
 from records.models import State, Submission
 from records.queue import Queue
 from records.settings import Settings
@@ -28,6 +29,7 @@ class Services:
         self.database = Database(settings.database)
         self.blobs = BlobStore(settings.blob_dir)
         self.submissions = Submissions(self.database, self.blobs, settings.derived_key("receipts"))
+        self.hints = Hints(self.database)
         self.queue = Queue(self.database, settings)
         self.celery: Celery = make_celery(settings.redis_url.get_secret_value())
 

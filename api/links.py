@@ -9,7 +9,9 @@ def submission_links(submission_id: str) -> dict[str, str]:
         "self": own,
         "events": f"{own}/events",
         "hand_in": f"{own}/hand-in",
+        "hints": f"{own}/hints",
         "page": f"/submissions/{submission_id}",
+        "hints_page": f"/submissions/{submission_id}/hints",
         "report": f"{own}/report",
         "report_html": f"{own}/report.html",
     }

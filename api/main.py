@@ -14,7 +14,7 @@ from api.body_limit import BodyLimit
 from api.dependencies import Services, authorize
 from api.headers import SecurityHeaders
 from api.links import API
-from api.routes import assignments, events, health, pages, reports, submissions
+from api.routes import assignments, events, health, hints, pages, reports, submissions
 from records.settings import Settings, load_settings
 
 MULTIPART_OVERHEAD = 64 * 1024  # bytes: boundaries and part headers, beside the files themselves
@@ -46,7 +46,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     problems.install(app)
     guarded = [Depends(authorize)]
-    for routes in (assignments, submissions, reports, events):
+    for routes in (assignments, submissions, reports, hints, events):
         app.include_router(routes.router, prefix=API, dependencies=guarded)
     app.include_router(pages.router, dependencies=guarded)
     app.include_router(health.router)

@@ -5,6 +5,7 @@ Problem                      one class per kind of error; each carries its statu
 |-- CrossSite                403
 |-- NotFound                 404
 |-- NotReady                 409
+|-- NoHint                   409
 |-- TooLarge                 413
 |-- Unprocessable            422
 `-- IdempotencyKeyReused     422
@@ -89,6 +90,14 @@ class NotReady(Problem):
     status = HTTPStatus.CONFLICT
     name = "not-ready"
     title = "There is no report"
+
+
+class NoHint(Problem):
+    """There is no further hint, or not yet."""
+
+    status = HTTPStatus.CONFLICT
+    name = "no-hint"
+    title = "There is no hint to be had"
 
 
 class TooLarge(Problem):

@@ -78,7 +78,9 @@ class SubmissionStatus(BaseModel):
                     "self": f"/api/v1/submissions/{EXAMPLE_ID}",
                     "events": f"/api/v1/submissions/{EXAMPLE_ID}/events",
                     "hand_in": f"/api/v1/submissions/{EXAMPLE_ID}/hand-in",
+                    "hints": f"/api/v1/submissions/{EXAMPLE_ID}/hints",
                     "page": f"/submissions/{EXAMPLE_ID}",
+                    "hints_page": f"/submissions/{EXAMPLE_ID}/hints",
                     "report": f"/api/v1/submissions/{EXAMPLE_ID}/report",
                     "report_html": f"/api/v1/submissions/{EXAMPLE_ID}/report.html",
                 },
@@ -99,6 +101,26 @@ class SubmissionStatus(BaseModel):
     message: str | None = Field(description="why there is no report, where there will be none")
     finished_at: datetime | None
     links: dict[str, str]
+
+
+class Hint(BaseModel):
+    name: str = Field(description="`nudge`, `pointer` or `formula`")
+    text: str
+
+
+class BlankHints(BaseModel):
+    blank: str
+    title: str
+    revealed: list[Hint]
+    left: int = Field(description="steps not revealed yet")
+    next_cost: float | None = Field(description="points that the next step costs; null where there is none to be had")
+    unavailable: str | None = Field(description="why there is no next step, or not yet")
+
+
+class SubmissionHints(BaseModel):
+    blanks: list[BlankHints]
+    cost: float = Field(description="points that the hints asked for take from this submission's score")
+    score_after_hints: float | None = Field(description="null where there is no report")
 
 
 class Health(BaseModel):

@@ -48,6 +48,26 @@ class Status(BaseModel):
     links: dict[str, str]
 
 
+class Hint(BaseModel):
+    name: str
+    text: str
+
+
+class BlankHints(BaseModel):
+    blank: str
+    title: str
+    revealed: list[Hint]
+    left: int
+    next_cost: float | None  # points
+    unavailable: str | None
+
+
+class Hints(BaseModel):
+    blanks: list[BlankHints]
+    cost: float  # points
+    score_after_hints: float | None
+
+
 @dataclass(frozen=True, kw_only=True)
 class StreamEvent:
     type: str
@@ -78,11 +98,13 @@ class Client:
     def __exit__(self, *exception: object) -> None:
         self._http.close()
 
-    def submit(self, assignment: str, files: Sequence[tuple[str, bytes]], recipe: str | None) -> Status:
+    def submit(
+        self, assignment: str, files: Sequence[tuple[str, bytes]], recipe: str | None, improves_on: str | None
+    ) -> Status:
         """Hand in. A connection that breaks on the way is tried once more; the server counts it once."""
         path = f"/api/v1/assignments/{quote(assignment, safe='')}/submissions"
         parts = [("files", file) for file in files]
-        data = {} if recipe is None else {"recipe": recipe}
+        data = {name: value for name, value in (("recipe", recipe), ("improves_on", improves_on)) if value is not None}
         headers = {"Idempotency-Key": secrets.token_hex(16)}
         try:
             response = self._request("POST", path, files=parts, data=data, headers=headers)
@@ -99,6 +121,13 @@ class Client:
 
     def report_page(self, submission: str) -> bytes:
         return self._request("GET", _path(submission, "/report.html")).content
+
+    def hints(self, submission: str) -> Hints:
+        return _parse(Hints, self._request("GET", _path(submission, "/hints")).content)
+
+    def next_hint(self, submission: str, blank: str) -> BlankHints:
+        """Reveal the next hint for a blank; the server records it."""
+        return _parse(BlankHints, self._request("POST", _path(submission, f"/hints/{quote(blank, safe='')}")).content)
 
     def starter(self, assignment: str, suffix: str) -> bytes:
         return self._request("GET", f"/api/v1/assignments/{quote(assignment, safe='')}/starter.{suffix}").content

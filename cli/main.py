@@ -21,6 +21,7 @@ app = typer.Typer(
 app.command("grade")(grade.grade)
 app.command("submit")(remote.submit)
 app.command("status")(remote.status)
+app.command("hint")(remote.hint)
 app.command("report")(remote.report)
 app.command("starter")(starter.starter)
 app.command("doctor")(doctor.doctor)

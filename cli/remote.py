@@ -1,4 +1,4 @@
-"""`noisemark submit`, `status` and `report`: a server does the grading."""
+"""`noisemark submit`, `status`, `hint` and `report`: a server does the grading."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -36,6 +36,9 @@ def submit(
     server: Server = LOCAL_SERVER,
     assignment: Annotated[str, typer.Option("--assignment", "--pack", help="The assignment.")] = "ddpm",
     recipe: Annotated[str | None, typer.Option(help="What to train on.", show_default="the assignment's")] = None,
+    improves_on: Annotated[
+        str | None, typer.Option("--improves-on", metavar="ID", help="Your earlier submission: hints go on from there.")
+    ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Stay, and show the report when it is there.")] = False,
 ) -> None:
     """Hand in, and get a receipt."""
@@ -43,7 +46,7 @@ def submit(
 
     files = read_modules(path)
     with Client(server) as client:
-        accepted = client.submit(assignment, files, recipe)
+        accepted = client.submit(assignment, files, recipe, improves_on)
         _print_facts(
             ("Submission", accepted.id),
             ("Receipt", accepted.receipt.code),
@@ -76,6 +79,31 @@ def status(
             if current.message is not None:
                 facts.append(("Message", current.message))
             _print_facts(*facts)
+
+
+def hint(
+    submission: SubmissionId,
+    blank: Annotated[str | None, typer.Argument(help="The blank to be helped with; none: say what there is.")] = None,
+    server: Server = LOCAL_SERVER,
+) -> None:
+    """Show the next hint for a blank. Your instructor can see which you asked for."""
+    from cli.client import Client
+
+    with Client(server) as client:
+        shown = client.hints(submission).blanks if blank is None else [client.next_hint(submission, blank)]
+        after = client.hints(submission)
+    console = out()
+    for entry in shown:
+        if blank is None and not entry.revealed and entry.unavailable:
+            continue  # right already
+        console.print(Text(f"{entry.title} ({entry.blank})", style="bold"))
+        for step in entry.revealed:
+            console.print(Text(f"  {step.name}: {neutralise(step.text)}"))
+        if entry.unavailable is None:
+            cost = f", for {entry.next_cost:g} points" if entry.next_cost else ""
+            console.print(Text(f"  {entry.left} more to ask for{cost}", style="dim"))
+    if after.cost:
+        console.print(f"Hints have cost {after.cost:g} points; your score is {after.score_after_hints:g}.")
 
 
 def report(

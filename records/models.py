@@ -98,6 +98,27 @@ class Submission(Base):
     grading: Mapped["Grading"] = relationship(back_populates="submission", lazy="raise")
 
 
+class Improvement(Base):
+    """A hand-in that its author says improves on an earlier one, whose id he has."""
+
+    __tablename__ = "improvements"
+
+    submission_id: Mapped[str] = mapped_column(ForeignKey("submissions.id"), primary_key=True)
+    earlier_id: Mapped[str] = mapped_column(ForeignKey("submissions.id"))
+
+
+class HintAsked(Base):
+    """One step of the hints for a blank that was revealed to the author of a hand-in."""
+
+    __tablename__ = "hints"
+    __table_args__ = (CheckConstraint("step > 0", name="step"),)
+
+    submission_id: Mapped[str] = mapped_column(ForeignKey("submissions.id"), primary_key=True)
+    blank: Mapped[str] = mapped_column(String(64), primary_key=True)
+    step: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)  # the first is 1
+    asked_at: Mapped[datetime]
+
+
 class Grading(Base):
     """One evaluation of one submission: a small state machine (see `records.queue`)."""
 

@@ -13,13 +13,17 @@ from sqlalchemy.orm import Session, joinedload
 
 from records.blobs import BlobStore
 from records.database import Database
-from records.models import Artifact, Event, Grading, State, Submission, utc_now
+from records.models import Artifact, Event, Grading, Improvement, State, Submission, utc_now
 
 ID_BYTES = 16  # 128 bits: the id is a capability, so nobody may guess one
 
 
 class IdempotencyConflict(Exception):  # noqa: N818  (the words of the Idempotency-Key draft)
     """The idempotency key was used before, for something else."""
+
+
+class UnknownEarlier(Exception):  # noqa: N818  (what is the matter)
+    """What a hand-in is said to improve on is not there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +34,7 @@ class HandedIn:
     recipe: str
     file_name: str
     content: bytes
+    improves_on: str | None = None  # id of an earlier submission for the same assignment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +59,7 @@ class Submissions:
 
         Raises:
             IdempotencyConflict: the key came before with other content.
+            UnknownEarlier: what it is to improve on is not there, or for another assignment.
         """
         key_hash = None if idempotency_key is None else hashlib.sha256(idempotency_key.encode()).hexdigest()
         sha256 = self._blobs.put(handed_in.content)  # first: a row never refers to bytes that are not there
@@ -87,6 +93,11 @@ class Submissions:
         )
         session.add(grading)
         session.flush()
+        if handed_in.improves_on is not None:
+            earlier = session.get(Submission, handed_in.improves_on)
+            if earlier is None or earlier.assignment != handed_in.assignment:
+                raise UnknownEarlier("There is no earlier submission with this id for this assignment.")
+            session.add(Improvement(submission_id=submission_id, earlier_id=earlier.id))
         session.add(Event(grading_id=grading.id, type=State.QUEUED, data={}, created_at=now))
         return submission
 

@@ -1,15 +1,20 @@
 """The pages for a browser. They use the API as everybody else does."""
 
+from contextlib import suppress
+from http import HTTPStatus
 from pathlib import Path
+from urllib.parse import quote
 
 from fastapi import APIRouter, Request
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.templating import Jinja2Templates
 
-from api.dependencies import OwnSubmission
+from api.dependencies import OwnSubmission, ServicesDep
 from api.intake import SUFFIXES
 from api.links import submission_links
+from api.problems import NoHint
 from api.routes.assignments import list_assignments
+from api.routes.hints import ask_for_hint, get_hints
 
 router = APIRouter(include_in_schema=False)
 templates = Jinja2Templates(Path(__file__).parent.parent / "templates")
@@ -25,3 +30,21 @@ def show_home(request: Request) -> HTMLResponse:
 def show_submission(request: Request, submission: OwnSubmission) -> HTMLResponse:
     context = {"submission": submission, "links": submission_links(submission.id)}
     return templates.TemplateResponse(request, "submission.html", context)
+
+
+@router.get("/submissions/{submission}/hints")
+def show_hints(request: Request, submission: OwnSubmission, services: ServicesDep) -> HTMLResponse:
+    context = {
+        "submission": submission,
+        "links": submission_links(submission.id),
+        "hints": get_hints(submission, services),
+    }
+    return templates.TemplateResponse(request, "hints.html", context)
+
+
+@router.post("/submissions/{submission}/hints/{blank}")
+def show_next_hint(submission: OwnSubmission, blank: str, services: ServicesDep) -> RedirectResponse:
+    with suppress(NoHint):  # a second click; the page says why there is none
+        ask_for_hint(submission, blank, services)
+    place = f"{submission_links(submission.id)['hints_page']}#{quote(blank)}"
+    return RedirectResponse(place, status_code=HTTPStatus.SEE_OTHER)

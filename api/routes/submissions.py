@@ -13,7 +13,7 @@ from api.schemas import Progress, Receipt, SubmissionStatus
 from records.broker import wake_workers
 from records.models import Submission
 from records.queue import Queue
-from records.submissions import HandedIn, IdempotencyConflict, Submissions
+from records.submissions import HandedIn, IdempotencyConflict, Submissions, UnknownEarlier
 from reference.pack import PackError
 
 router = APIRouter(tags=["submissions"])
@@ -33,6 +33,9 @@ def submit(
     background: BackgroundTasks,
     files: Annotated[list[UploadFile], File(description="one .py, .ipynb or .zip, or several .py")],
     recipe: Annotated[str | None, Form(description="one of the assignment's; the default one if absent")] = None,
+    improves_on: Annotated[
+        str | None, Form(description="id of your earlier submission: its hints then count as known")
+    ] = None,
     idempotency_key: Annotated[
         str | None,
         Header(
@@ -51,11 +54,19 @@ def submit(
         chosen = pack.recipe(recipe or None)
     except PackError as error:
         raise Unprocessable(str(error)) from None
-    handed_in = HandedIn(assignment=pack.id, recipe=chosen.name, file_name=upload.name, content=upload.content)
+    handed_in = HandedIn(
+        assignment=pack.id,
+        recipe=chosen.name,
+        file_name=upload.name,
+        content=upload.content,
+        improves_on=improves_on or None,
+    )
     try:
         intake = services.submissions.take_in(handed_in, idempotency_key)
     except IdempotencyConflict as error:
         raise IdempotencyKeyReused(str(error)) from None
+    except UnknownEarlier as error:
+        raise Unprocessable(str(error)) from None
     background.add_task(wake_workers, services.celery)  # after the answer: a broker that is gone delays nobody
     response.headers["Location"] = submission_links(intake.submission.id)["self"]
     response.headers["Idempotent-Replayed"] = str(intake.replayed).lower()

@@ -4,25 +4,16 @@ Answers to different blanks are handed in together, since each is judged by itse
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import guests
 import pytest
 from validity import corpus
+from validity.grader import PACK, SOLUTION, Grader
 
-from grading.check import run_checks
-from grading.events import ignore
 from grading.hand_in import read_hand_in
-from grading.harvest import Harvest, harvest
+from grading.harvest import harvest
 from grading.outcomes import Outcome
-from grading.reference import Reference
 from grading.report import BlankReport
-from grading.seeds import Seeds
-from reference.pack import load_pack
-from sandbox.guest_client import Guest
-
-PACK = load_pack("ddpm")
-SOLUTION = PACK.solution.read_text(encoding="utf-8")
 
 
 def variants(*names: str) -> list[object]:
@@ -33,40 +24,6 @@ def variants(*names: str) -> list[object]:
         for group in corpus.hand_ins(corpus.read(name))
         for variant in group
     ]
-
-
-class Grader:
-    """Checks hand-ins, each only once."""
-
-    def __init__(self, guest: Guest) -> None:
-        self._guest = guest
-        self._reference = Reference(PACK)
-        self._reports: dict[tuple[corpus.Variant, ...], dict[str, BlankReport]] = {}
-
-    def check(self, source: str, only: frozenset[str] | None = None) -> dict[str, BlankReport]:
-        """Reports by blank; where `only` is given, as if nothing else had been attempted."""
-        found = harvest(read_hand_in("answers.py", source.encode()), PACK)
-        if only is not None:
-            found = _only(found, only)
-        reports = run_checks(found, PACK, self._reference, self._guest, Seeds(b"key", "0" * 64), ignore)
-        return {report.id: report for report in reports}
-
-    def report(self, variant: corpus.Variant, group: tuple[corpus.Variant, ...]) -> BlankReport:
-        """On a variant that is handed in with others."""
-        if group not in self._reports:
-            source = SOLUTION
-            for other in group:
-                source = other.apply(source, PACK)
-            self._reports[group] = self.check(source, frozenset(other.blank for other in group))
-        return self._reports[group][variant.blank]
-
-
-def _only(found: Harvest, blanks: frozenset[str]) -> Harvest:
-    answers = {
-        name: answer if name in blanks else replace(answer, status="not_attempted")
-        for name, answer in found.answers.items()
-    }
-    return replace(found, answers=answers)
 
 
 @pytest.fixture(scope="module")
