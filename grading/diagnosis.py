@@ -185,7 +185,7 @@ def _still_improving(facts: Facts) -> Finding | None:
 
 def _below_mark(facts: Facts) -> Finding | None:
     run = facts.generation
-    if run is None or run.accuracy is None or run.passed:
+    if run is None or run.accuracy is None or run.passed or not run.classes or not facts.training.loss:
         return None
     estimate = run.accuracy.estimate
     if estimate < 0.5:

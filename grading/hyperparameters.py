@@ -12,7 +12,6 @@ from typing import Literal
 from grading.hand_in import HandIn
 from grading.report import GenerationRun, HyperParameter
 from grading.source import parse
-from grading.text import neutralise
 from reference.pack import Pack
 
 _Source = tuple[str, int, str]  # what tracebacks call it, its first line there, text
@@ -125,7 +124,7 @@ def _settings(sources: Iterable[_Source]) -> dict[str, _Setting]:
     found: dict[str, _Setting] = {}
     in_optimizers: dict[str, _Setting] = {}
     for file, first_line, node in _nodes(sources):
-        place = neutralise(f"{file}, line {first_line + node.lineno - 1}")
+        place = f"{file}, line {first_line + node.lineno - 1}"
         if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
             value = _number(node.value, assigned)
             if value is not None:

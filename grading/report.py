@@ -157,7 +157,7 @@ class SecondOpinion(_Part):
     distance_real: float
     training_distance: float  # likewise, to the nearest image of the generator's split
     training_distance_real: float
-    copied: float  # share that lies closer to a training image than any held-out digit does by far
+    copied: float  # share that lies far closer to a training image than held-out digits do
 
 
 class Brightness(_Part):
