@@ -19,6 +19,8 @@ OTHER_GREY = 0.35  # difference of mean grey values in [-1, 1]; trained referenc
 OVERDRIVEN = 0.45  # share of pixels beyond the range of grey; 0.13 at w = 2, 0.26 at w = 5, 0.56 at w = 12
 BETTER_ELSEWHERE = 0.04  # accuracy that another guidance weight brings at least
 RISING = 0.08  # accuracy gained over the last two looks in training; of right ones, which pass, at most 0.07
+LEVEL = 0.08  # share of the loss that the second half of training takes away; of a right one 0.12 or more
+LEAST_POINTS = 20  # of a curve, so that a tenth of it is a mean
 
 
 def diagnose(training: TrainingRun, generation: GenerationRun | None) -> list[Finding]:
@@ -167,7 +169,7 @@ def _undiverse(facts: Facts) -> Finding | None:
 
 def _still_improving(facts: Facts) -> Finding | None:
     looks = facts.training.evaluations
-    if facts.passed or len(looks) < 3:
+    if facts.passed or facts.accuracy is None or len(looks) < 3:
         return None
     gain = looks[-1].accuracy.estimate - looks[-3].accuracy.estimate
     if gain < RISING:
@@ -179,6 +181,25 @@ def _still_improving(facts: Facts) -> Finding | None:
         evidence=f"{looks[-3].accuracy.estimate:.0%} after {looks[-3].images_seen:,} images, "
         f"{looks[-1].accuracy.estimate:.0%} after {looks[-1].images_seen:,}.",
         next_step="Look for what makes learning harder: a missing normalisation, skip connection or embedding.",
+        severity="problem",
+    )
+
+
+def _plateau(facts: Facts) -> Finding | None:
+    points = facts.training.loss
+    if facts.passed or facts.accuracy is None or len(points) < LEAST_POINTS:
+        return None
+    middle = sum(point.loss for point in points[len(points) // 2 :][: len(points) // 10]) / (len(points) // 10)
+    if facts.last_loss < (1 - LEVEL) * middle:
+        return None
+    return Finding(
+        id="plateau",
+        title="Learning levelled off early",
+        cause="From the middle of training on, the loss hardly falls: something keeps the network from seeing more, "
+        "such as a time that it is not told, or a block that passes too little on.",
+        evidence=f"The loss was {middle:.3f} half way and {facts.last_loss:.3f} at the end; "
+        f"{facts.estimate:.1%} read correctly.",
+        next_step="Check how time is embedded, and that the skip connections reach the way up.",
         severity="problem",
     )
 
@@ -215,4 +236,4 @@ FAULTS: tuple[Rule, ...] = (
     _collapse,
     _undiverse,
 )
-SYMPTOMS: tuple[Rule, ...] = (_still_improving, _below_mark)
+SYMPTOMS: tuple[Rule, ...] = (_still_improving, _plateau, _below_mark)

@@ -21,7 +21,7 @@ from grading.intervals import wilson
 from grading.outcomes import OUTCOMES, Outcome
 from grading.pipeline import Network, Pipeline, PipelineFault, count_parameters, describe
 from grading.report import Denoising, Evaluation, Gradients, LossPoint, TrainingRun
-from grading.sampling import alphas_cumprod, ddim, start_noise
+from grading.sampling import LARGEST, alphas_cumprod, ddim, start_noise
 from grading.seeds import Seeds
 from grading.text import neutralise
 from reference.classifiers import Classifier
@@ -237,12 +237,13 @@ class _Training:
 
     def _note_gradients(self, network: Network) -> None:
         norms = network.gradient_norms()
-        if norms:
+        norm = math.hypot(*norms.values())
+        if norms and math.isfinite(norm):  # a guest may tell numbers whose sum is none
             zero = [neutralise(name)[:NAME_LENGTH] for name, norm in norms.items() if norm == 0]
             self._gradients.append(
                 Gradients(
                     images_seen=self._images,
-                    norm=math.hypot(*norms.values()),
+                    norm=norm,
                     zero=zero[:ZERO_NAMES],
                 )
             )
@@ -268,7 +269,7 @@ class _Training:
         def error(shown: Tensor, share: float) -> float:
             context = F.one_hot(self._classes[shown], N_CLASSES).float()
             found = network.predict(x_t, t, context, torch.full_like(context, share), average=True)
-            return float((found - noise).square().mean())
+            return float((found.clamp(-LARGEST, LARGEST) - noise).square().mean())
 
         return Denoising(
             right_context=error(labels, 1.0),

@@ -109,7 +109,7 @@ NO_SWEEP: dict[str, Any] = {"sweep": []}
         ({"weight_rms": 3.0}, {}, 60, "training_diverges"),
         ({"parameters": 2000}, {}, 60, "network_too_small"),
         ({"gradients": gradients(0.3, "out.0.weight")}, NO_SWEEP, 100, "idle_layers"),
-        ({}, NO_SWEEP, 60, "below_mark"),
+        ({"denoising": None}, NO_SWEEP, 60, "below_mark"),
         ({}, NO_SWEEP, 150, "below_mark"),
         ({}, NO_SWEEP, 185, "below_mark"),
     ],
@@ -158,6 +158,16 @@ def test_a_network_that_still_improves_is_told_so() -> None:
     found = changed({"evaluations": level}, NO_SWEEP, 150)
     assert found is not None
     assert found.id == "below_mark"
+
+
+def test_a_loss_that_stays_level_is_told_so() -> None:
+    early = [1 / (1 + place) for place in range(10)]
+    found = changed(
+        {"denoising": None, "evaluations": [], "loss": curve(*early, *[0.1] * 30)}, NO_SWEEP | {"classes": []}, 150
+    )
+    assert found is not None
+    assert found.id == "plateau"
+    assert "0.100 half way and 0.100 at the end" in found.evidence
 
 
 def test_advice_about_guidance_follows_what_was_measured() -> None:
