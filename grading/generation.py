@@ -240,7 +240,7 @@ class _Generation:
         ]
         name = f"{self._pipeline.run}-misread.png"
         artifacts[name] = draw_columns(
-            [drawn.images[index][None] for index in worst], [f"{entry.asked} → {entry.read_as}" for entry in misread]
+            [drawn.images[index][None] for index in worst], [f"{entry.asked} as {entry.read_as}" for entry in misread]
         )
         return {"misread": misread, "misread_artifact": name}
 

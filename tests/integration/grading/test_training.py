@@ -60,6 +60,23 @@ def test_what_is_measured_in_the_course_of_training(run):
     assert report.budget == RECIPE.images
 
 
+def test_the_first_look_that_reads_enough_is_noted(guest, digits):
+    class Reader:
+        """Reads nothing correctly in two looks, nine of ten in the next two, and then everything."""
+
+        def __init__(self):
+            self.looks = -1  # the untrained network comes first
+
+        def read(self, images):
+            asked = torch.arange(len(images)) % 10
+            self.looks += 1
+            return asked + 1 if self.looks < 3 else torch.where(asked == 0, 1, asked) if self.looks < 5 else asked
+
+    trained = train(pipeline(), guest, digits, Reader(), seeds=Seeds(b"key", "a"), emit=lambda event: None)
+    assert [look.accuracy.estimate for look in trained.report.evaluations] == [0, 0, 0.9, 0.9, 1]
+    assert (trained.report.images_to_90, trained.report.images_to_95) == (48, 80)
+
+
 def test_layers_that_learn_nothing_are_named(run):
     report = run(pipeline(("c = c * c_mask", "c = c * 0.0"))).report
     assert report.gradients[-1].zero == ["c_emb1.model.0.weight", "c_emb2.model.0.weight"]
