@@ -8,8 +8,8 @@ from grading.report import Diversity
 from reference.classifiers import Classifier
 from reference.datasets import N_CLASSES
 
-# Trained reference networks have a mean of 0.86 or more at any w up to 12 and single digits above 0.5; networks that draw
-# one image for each digit have 0.00 (docs/evaluation.md)
+# Trained reference networks have a mean of 0.86 or more at any w up to 12, and single digits above 0.5; networks that
+# draw one image for each digit have 0.00 (docs/evaluation.md)
 COLLAPSED = 0.1
 
 
