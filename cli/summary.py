@@ -58,6 +58,9 @@ def _lines(report: Report) -> list[Text]:
         lines.append(Text(f"Training: {neutralise(report.training.submitted.message)}"))
     if submitted is not None:
         lines.append(_digits("Digits", submitted))
+    if report.findings:
+        finding = report.findings[0]
+        lines.append(Text(neutralise(f"What we saw: {finding.title}. {finding.evidence} {finding.next_step}")))
     if repaired is not None:
         lines.append(_digits("Diagnostic run with the marked blanks put right, earns no points", repaired))
     verdict, tone = {
@@ -70,6 +73,7 @@ def _lines(report: Report) -> list[Text]:
             f"Score: {report.score:g} of {report.max_score:g}. ",
             (f"{verdict}.", TONES[tone]),
             f" Tier: {report.tier}." if report.tier else "",
+            f" {report.tier_note}" if report.tier_note else "",
         )
     )
     if not report.provenance.sandboxed:

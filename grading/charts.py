@@ -78,7 +78,10 @@ def class_accuracies(classes: Sequence[ClassReport], pass_mark: float, name: str
 
 
 def guidance_sweep(points: Sequence[SweepPoint], own_weight: float, pass_mark: float, name: str) -> Markup:
-    """Accuracy over the guidance weight with its interval; the student's own weight and the pass mark."""
+    """Accuracy over the guidance weight with its interval, and variety where it was measured, on an axis of its own.
+
+    The student's own weight and the pass mark are marked.
+    """
     figure, axes = _axes()
     weights = [point.guidance_weight for point in points]
     axes.fill_between(
@@ -106,6 +109,14 @@ def guidance_sweep(points: Sequence[SweepPoint], own_weight: float, pass_mark: f
         )
     axes.set_xlabel("guidance weight w")
     _percent_axis(axes)
+    measured = [(point.guidance_weight, point.diversity) for point in points if point.diversity is not None]
+    if measured:
+        right = axes.twinx()
+        right.spines[:].set_visible(False)
+        right.tick_params(color=_GRID, labelcolor=_INK, length=0, labelsize=10)
+        right.plot(*zip(*measured, strict=True), color=_INK, linewidth=1.5, linestyle="--", marker="s", markersize=4)
+        right.set_ylim(0, max(2.06, 1.05 * max(diversity for _, diversity in measured)))  # 1 lies at 50 %
+        right.set_ylabel("variety (dashed)", color=_INK, fontsize=10)
     return _svg(figure, name)
 
 

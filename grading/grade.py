@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from grading.events import Emit, Stage, StageFinished, StageStarted
 from grading.hand_in import HandIn
 from grading.harvest import harvest
+from grading.hyperparameters import read_hyperparameters
 from grading.outcomes import InfrastructureFault
 from grading.report import Classifier, Interval, Provenance, Report
 from grading.scoring import score_report
@@ -139,7 +140,9 @@ def _grade(
             graded_at=datetime.now(UTC),
         )
         notices = [*hand_in.notices, *answers.notices]
-        report = score_report(pack, blanks, training, generation, notices, provenance)
+        submitted = generation.submitted if generation else None
+        hyperparameters = read_hyperparameters(hand_in, pack, submitted)
+        report = score_report(pack, blanks, training, generation, notices, provenance, hyperparameters)
     return Grading(report=report, artifacts=artifacts)
 
 

@@ -1,6 +1,7 @@
-"""Pictures for reports: generated digits as a grid, one column per digit."""
+"""Pictures for reports: images as a grid, one column per digit or per step."""
 
 import io
+from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
@@ -20,15 +21,21 @@ def draw_grid(images: Tensor, labels: Tensor, rows: int) -> bytes:
 
     Images [N, 1, H, W] in [-1, 1] (clipped); labels [N], what each is meant to show.
     """
-    size = images.shape[-1] * SCALE
-    grid = Image.new("L", (N_CLASSES * (size + GAP) + GAP, HEADING + rows * (size + GAP) + GAP), PAPER)
+    columns = [images[labels == digit][:rows] for digit in range(N_CLASSES)]
+    return draw_columns(columns, [str(digit) for digit in range(N_CLASSES)])
+
+
+def draw_columns(columns: Sequence[Tensor], headings: Sequence[str]) -> bytes:
+    """A PNG with a column for each of `columns`, images [N, 1, H, W] in [-1, 1] (clipped), below its heading."""
+    size = columns[0].shape[-1] * SCALE
+    rows = max(len(column) for column in columns)
+    grid = Image.new("L", (len(columns) * (size + GAP) + GAP, HEADING + rows * (size + GAP) + GAP), PAPER)
     draw = ImageDraw.Draw(grid)
     font = ImageFont.load_default(FONT_SIZE)
-    pixels = images.clamp(-1, 1).add(1).mul(127.5).round().byte()
-    for digit in range(N_CLASSES):
-        left = GAP + digit * (size + GAP)
-        draw.text((left + size / 2, HEADING / 2), str(digit), fill=INK, font=font, anchor="mm")
-        for row, image in enumerate(pixels[labels == digit][:rows]):
+    for place, (column, heading) in enumerate(zip(columns, headings, strict=True)):
+        left = GAP + place * (size + GAP)
+        draw.text((left + size / 2, HEADING / 2), heading, fill=INK, font=font, anchor="mm")
+        for row, image in enumerate(column.clamp(-1, 1).add(1).mul(127.5).round().byte()):
             tile = Image.fromarray(image[0].numpy()).resize((size, size), Image.Resampling.NEAREST)
             grid.paste(tile, (left, HEADING + row * (size + GAP)))
     file = io.BytesIO()

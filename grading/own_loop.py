@@ -4,7 +4,7 @@ It runs in a session of its own, on a network that the judge answers for: predic
 another session. So the judge sees every x_t that the loop makes, and compares it with what its own reverse step allows.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,6 +40,8 @@ class OwnLoop:
     status: Outcome
     message: str
     images: Tensor | None = field(default=None, repr=False)  # [N, 1, size, size], where it returned some
+    # x_t at the start of each time step, t falling; empty where the calls are no reverse loop
+    way: Mapping[int, Tensor] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,12 +85,14 @@ def run_own_loop(
         return OwnLoop(
             status=Outcome.FAILED, message=f"sample_w does not return {len(classes)} images of the recipe's size."
         )
+    way: dict[int, Tensor] = {}
     try:
         steps = _steps(calls, len(classes), recipe.timesteps)
+        way = {step.t: step.x for step in steps}
         _verify(steps, images, recipe, guidance_weight)
     except PipelineFault as fault:
-        return OwnLoop(status=fault.outcome, message=fault.message, images=images)
-    return OwnLoop(status=Outcome.PASSED, message="", images=images)
+        return OwnLoop(status=fault.outcome, message=fault.message, images=images, way=way)
+    return OwnLoop(status=Outcome.PASSED, message="", images=images, way=way)
 
 
 def _watch(calls: list[_Call], recipe: Recipe, predict: Predict, own: Tensor) -> Callable[..., Tensor]:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -52,6 +53,7 @@ class Pipeline:
     own_loop: Program | None  # None: `sample_w` is not there or repaired
     guidance: Program | None  # None: `w` is not there or repaired
     default_guidance_weight: float  # the solution's
+    solution_parameters: int  # of the solution's network under this recipe
 
 
 def build_pipeline(
@@ -75,6 +77,7 @@ def build_pipeline(
         return program_for_pipeline(harvest, roots, replaced, reference, values)
 
     missing = unusable(TRAINING_ROOTS)
+    solution = reference.namespace(**values)
     return Pipeline(
         run=run,
         recipe=recipe,
@@ -85,7 +88,8 @@ def build_pipeline(
         generation=program(GENERATION_ROOTS),
         own_loop=optional(OWN_LOOP_ROOTS),
         guidance=optional(GUIDANCE_ROOTS),
-        default_guidance_weight=float(reference.namespace(**values).w),
+        default_guidance_weight=float(solution.w),
+        solution_parameters=_solution_parameters(solution, recipe),
     )
 
 
@@ -141,6 +145,24 @@ class Network:
             raise PipelineFault(Outcome.CRASHED, "Training does not say what its loss is.")
         return loss
 
+    def gradient_norms(self) -> dict[str, float]:
+        """Norm of each parameter's gradient in the latest batch, by name, as the guest tells: finite, not negative."""
+        try:
+            found = _ask(self._session.call, "noisemark_gradients")
+        except PipelineFault:
+            return {}  # advice alone rests on it
+        if not isinstance(found, dict) or not all(
+            isinstance(name, str) and isinstance(norm, float) and math.isfinite(norm) and norm >= 0
+            for name, norm in found.items()
+        ):
+            return {}
+        return found
+
+    def peak_memory(self) -> int | None:
+        """Most bytes that the guest's process has held, as it tells."""
+        found = _ask(self._session.call, "noisemark_peak_memory")
+        return found if isinstance(found, int) and found > 0 else None
+
     def weights(self, manifest: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
         """The trained weights; they must be those of the manifest."""
         found = _ask(self._session.call, "noisemark_weights", True)
@@ -181,6 +203,12 @@ class Network:
 def count_parameters(manifest: Mapping[str, tuple[int, ...]]) -> int:
     """How many numbers a network consists of."""
     return sum(math.prod(shape) for shape in manifest.values())
+
+
+def _solution_parameters(solution: SimpleNamespace, recipe: Recipe) -> int:
+    with torch.device("meta"):  # shapes alone: no memory, no random numbers
+        network = solution.UNet(recipe.timesteps, IMAGE_CHANNELS, recipe.image_size, recipe.channels)
+    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def _ask(verb: Any, *args: Any) -> Any:

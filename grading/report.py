@@ -66,6 +66,33 @@ class LossPoint(_Part):
     loss: float
 
 
+class Evaluation(_Part):
+    """A quick look in the course of training: images from the moving average of the weights, read by the judge."""
+
+    images_seen: int
+    images: int  # drawn for it
+    accuracy: Interval  # Wilson
+
+
+class Gradients(_Part):
+    """Gradients of the loss as the guest tells them: advice, never a grade."""
+
+    images_seen: int
+    norm: float  # of all together, before it is bounded
+    zero: list[str] = []  # parameters whose gradient is exactly zero, the first few
+
+
+class Denoising(_Part):
+    """Mean squared error of the noise that the trained network predicts in real digits, noised by the judge.
+
+    1 is what a network reaches that always predicts zero.
+    """
+
+    right_context: float
+    wrong_context: float  # another digit's
+    no_context: float
+
+
 class TrainingRun(_Part):
     status: Outcome
     message: str
@@ -73,9 +100,17 @@ class TrainingRun(_Part):
     images: int = 0  # images seen
     seconds: float = 0.0
     images_per_second: float = 0.0
+    budget: int = 0  # images that the recipe trains on
     parameters: int = 0
+    solution_parameters: int = 0  # of the reference solution under the same recipe
     loss: list[LossPoint] = []
     initial_accuracy: float | None = None  # of the freshly initialised network: must be near chance
+    evaluations: list[Evaluation] = []
+    images_to_90: int | None = None  # images seen at the first evaluation that read 90 % correctly
+    images_to_95: int | None = None
+    gradients: list[Gradients] = []
+    denoising: Denoising | None = None
+    weight_rms: float | None = None  # root mean square of the trained weights
 
 
 class Training(_Part):
@@ -83,17 +118,86 @@ class Training(_Part):
     repaired: TrainingRun | None = None  # with stand-ins for failed blanks: diagnostic
 
 
+class Diversity(_Part):
+    """How different images of one digit are from each other, over the same for real ones: 1 is like real ones."""
+
+    pixel_variance: float
+    feature_distance: float  # mean distance of two images in the classifier's features
+
+
 class ClassReport(_Part):
     label: int
     images: int
     correct: int
     accuracy: Interval  # Wilson
+    level: Literal["good", "below_floor", "red_flag"] = "good"  # feedback, never points
+    diversity: Diversity | None = None
+    collapsed: bool = False  # the images of this digit are nearly all the same
 
 
 class SweepPoint(_Part):
     guidance_weight: float
     images: int
     accuracy: Interval  # Wilson
+    diversity: float | None = None  # feature distance over that of real digits, mean over the ten digits
+
+
+class Guidance(_Part):
+    """What the sweep shows."""
+
+    best_weight: float  # the smallest of those that read best
+    saturates_at: float  # the first weight whose estimate lies within the best one's interval
+
+
+class Conditioning(_Part):
+    """What the context does: from the same noise, another digit asked for, and none."""
+
+    images: int  # of each kind
+    followed: float  # share read as the other digit when that is asked for
+    stayed: float  # share still read as the first one
+    unconditional: list[float]  # without context: share read as each digit
+
+
+class SecondOpinion(_Part):
+    """The nearest real digits, to images that were read as asked and to held-out real ones (`..._real`)."""
+
+    images: int
+    agreement: float  # share that the five nearest neighbours read as the classifier does
+    agreement_real: float
+    distance: float  # median distance to the nearest digit of the classifier's split; pixels in [-1, 1]
+    distance_real: float
+    training_distance: float  # likewise, to the nearest image of the generator's split
+    training_distance_real: float
+    copied: float  # share that lies far closer to a training image than held-out digits do
+
+
+class Brightness(_Part):
+    """Grey values of the generated images, black -1 and white 1, beside those of real digits."""
+
+    mean: float
+    mean_real: float
+    beyond: float  # share of pixels that lie outside of [-1.1, 1.1]
+
+
+class Speed(_Part):
+    batch: int  # images at once
+    images_per_second: float
+
+
+class Production(_Part):
+    """What the network takes to be used. Seconds are the judge's, of the network alone."""
+
+    images_per_second: float  # of the run that counts
+    batches: list[Speed] = []
+    memory_bytes: int | None = None  # most that the guest has held, as it tells; None: it does not tell
+
+
+class Misread(_Part):
+    """An image of the gallery, in the order of the picture."""
+
+    asked: int
+    read_as: int
+    confidence: float  # the classifier's, in the digit that it read
 
 
 class OwnLoopReport(_Part):
@@ -104,6 +208,8 @@ class OwnLoopReport(_Part):
     images: int = 0
     correct: int = 0
     artifact: str | None = None  # name of the grid
+    filmstrip: str | None = None  # name of the picture
+    filmstrip_times: list[int] = []  # t of its columns; the finished images come after them
 
 
 class GenerationRun(_Part):
@@ -118,6 +224,13 @@ class GenerationRun(_Part):
     pass_mark: float
     classes: list[ClassReport] = []
     sweep: list[SweepPoint] = []
+    guidance: Guidance | None = None
+    conditioning: Conditioning | None = None
+    second_opinion: SecondOpinion | None = None
+    brightness: Brightness | None = None
+    production: Production | None = None
+    misread: list[Misread] = []  # the worst, at most ten
+    misread_artifact: str | None = None
     own_loop: OwnLoopReport | None = None
     artifact: str | None = None  # name of the final grid
 
@@ -150,6 +263,35 @@ class Provenance(_Part):
     graded_at: datetime
 
 
+class Finding(_Part):
+    """Something that the measurements show, with its likely cause."""
+
+    id: str
+    title: str
+    cause: str
+    evidence: str  # with numbers
+    next_step: str
+    severity: Literal["problem", "advice"]
+
+
+class HyperParameter(_Part):
+    """A value that the hand-in sets, for the student's own training: advice, never points."""
+
+    name: str  # as advice calls it: w, learning rate, ...
+    value: float
+    place: str  # file and line
+    range: Literal["safe", "risky", "failing"]
+    advice: str
+
+
+class Flag(_Part):
+    """Something for a person to look at. It changes no points by itself."""
+
+    id: Literal["copies", "classifier_fooled", "drawn_before_training"]
+    title: str
+    evidence: str
+
+
 class Report(_Part):
     """What one grading says."""
 
@@ -162,6 +304,10 @@ class Report(_Part):
     training: Training | None = None  # None: checks only
     generation: Generation | None = None
     tier: str | None = None
+    tier_note: str | None = None  # why the next tier was missed, where the accuracy alone would have reached it
+    findings: list[Finding] = []  # the likeliest cause first
+    hyperparameters: list[HyperParameter] = []
+    flags: list[Flag] = []  # for a person to confirm
     notices: list[str] = []  # about the hand-in as a whole
     provenance: Provenance
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 
 from grading.events import Emit, Run
 from grading.generation import generate
@@ -10,32 +9,23 @@ from grading.grade import Clock
 from grading.harvest import Harvest, closure
 from grading.outcomes import InfrastructureFault, Outcome
 from grading.pipeline import GUIDANCE_ROOTS, TRAINING_ROOTS, build_pipeline
+from grading.real_digits import Equipment, load_real_digits
 from grading.reference import Reference
 from grading.report import BlankReport, Generation, GenerationRun, Training, TrainingRun
 from grading.seeds import Seeds
 from grading.training import train
-from reference.classifiers import Classifier, ClassifierUnavailable, load_classifier
-from reference.datasets import DataUnavailable, Digits, load
+from reference.classifiers import ClassifierUnavailable, load_classifier
+from reference.datasets import DataUnavailable
 from reference.pack import Recipe
 from sandbox import gpus
 from sandbox.backend import Backend
 from sandbox.limits import Limits
 
 
-@dataclass(frozen=True, kw_only=True)
-class Equipment:
-    """What the judge needs beside the pack."""
-
-    digits: Digits  # the generator's split
-    classifier: Classifier
-
-
 def load_equipment(recipe: Recipe) -> Equipment:
     """Raises `InfrastructureFault` where a data set or a classifier is missing, with the way out."""
     try:
-        return Equipment(
-            digits=load(recipe.dataset, "generator", recipe.image_size), classifier=load_classifier(recipe.name)
-        )
+        return Equipment(digits=load_real_digits(recipe), classifier=load_classifier(recipe.name))
     except (DataUnavailable, ClassifierUnavailable) as error:
         raise InfrastructureFault(str(error)) from error
 
@@ -74,7 +64,7 @@ def run_pipelines(
                 trained = train(
                     pipeline,
                     training_guest,
-                    equipment.digits,
+                    equipment.digits.training,
                     equipment.classifier,
                     seeds=seeds,
                     emit=emit,
@@ -86,9 +76,9 @@ def run_pipelines(
                     pipeline,
                     trained,
                     generation_guest,
-                    equipment.classifier,
-                    pass_mark=policy.pass_mark,
-                    sweep=name == "submitted",  # the sweep is about the student's own network
+                    equipment,
+                    policy,
+                    explore=name == "submitted",  # what else there is to know is about the student's own network
                     seeds=seeds,
                     emit=emit,
                 )

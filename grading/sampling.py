@@ -19,6 +19,8 @@ DDIM_STEPS = 10
 # hardly ever reaches 6: what is cut here shows no digit any more.
 LARGEST = 100.0
 
+NO_CONTEXT = -1.0  # the guidance weight at which (1 + w) e(c) - w e() is e(): any digit at all
+
 Predict = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # x, t, context, mask -> noise
 
 
@@ -60,11 +62,12 @@ def ddim(
 
 
 def guided_noise(predict: Predict, x_t: Tensor, t: int, context: Tensor, guidance_weight: float) -> Tensor:
-    """The guided prediction; without guidance the network is asked once, otherwise with and without context at once."""
+    """The guided prediction: with and without context at once, or one of them alone where the other has no weight."""
     count = len(x_t)
     mask = torch.ones_like(context)
-    if guidance_weight == 0:
-        return predict(x_t, torch.full((count,), t), context, mask)
+    if guidance_weight in (0, NO_CONTEXT):
+        used = mask if guidance_weight == 0 else torch.zeros_like(context)
+        return predict(x_t, torch.full((count,), t), context, used)
     both = predict(
         x_t.repeat(2, 1, 1, 1),
         torch.full((2 * count,), t),

@@ -2,8 +2,19 @@
 
 from collections.abc import Sequence
 
+from grading.diagnosis import diagnose
+from grading.integrity import raise_flags
 from grading.outcomes import Outcome
-from grading.report import BlankReport, Generation, GenerationRun, Provenance, Report, Training
+from grading.report import (
+    BlankReport,
+    Generation,
+    GenerationRun,
+    HyperParameter,
+    Provenance,
+    Report,
+    Training,
+    TrainingRun,
+)
 from reference.pack import Pack, Tier
 
 
@@ -14,11 +25,13 @@ def score_report(
     generation: Generation | None,
     notices: Sequence[str],
     provenance: Provenance,
+    hyperparameters: Sequence[HyperParameter] = (),
 ) -> Report:
     """Put the report together.
 
     The blanks bring their own points. The accuracy points go to the pipeline as submitted once it reaches the pass
-    mark; a repaired run earns what the pack says, by default nothing.
+    mark; a repaired run earns what the pack says, by default nothing. Findings, flags and hyper-parameters change
+    neither points nor verdict.
     """
     submitted = generation.submitted if generation else None
     repaired = generation.repaired if generation else None
@@ -27,6 +40,7 @@ def score_report(
         score += pack.file.accuracy.points
     elif _passed(repaired):
         score += pack.file.accuracy.repaired_points
+    tier, tier_note = _tier(pack.file.tiers, submitted, training)
     return Report(
         verdict="checks_only" if training is None else "passed" if _passed(submitted) else "failed",
         summary=_summary(blanks, training, submitted, repaired),
@@ -35,7 +49,11 @@ def score_report(
         blanks=list(blanks),
         training=training,
         generation=generation,
-        tier=_tier(pack.file.tiers, submitted),
+        tier=tier,
+        tier_note=tier_note,
+        findings=[] if training is None else diagnose(training.submitted, submitted),
+        hyperparameters=list(hyperparameters),
+        flags=[] if training is None else raise_flags(training.submitted, submitted),
         notices=list(notices),
         provenance=provenance,
     )
@@ -45,12 +63,34 @@ def _passed(run: GenerationRun | None) -> bool:
     return run is not None and run.passed
 
 
-def _tier(tiers: Sequence[Tier], run: GenerationRun | None) -> str | None:
-    """The highest tier whose bound the estimate reaches."""
-    if run is None or run.accuracy is None:
+def _tier(tiers: Sequence[Tier], run: GenerationRun | None, training: Training | None) -> tuple[str | None, str | None]:
+    """The highest tier whose bounds are met, and why a higher one is not that the accuracy alone would reach."""
+    if run is None or run.accuracy is None or training is None:
+        return None, None
+    estimate = run.accuracy.estimate
+    note = None
+    for tier in sorted(tiers, key=lambda tier: tier.accuracy, reverse=True):
+        if estimate < tier.accuracy:
+            continue
+        missed = _too_slow(tier, training.submitted)
+        if missed is None:
+            return tier.id, note
+        note = note or missed
+    return None, note
+
+
+def _too_slow(tier: Tier, training: TrainingRun) -> str | None:
+    """Why training was too slow for this tier; None where it was not, or where it was never looked at."""
+    if tier.images_to_95 is None or not training.evaluations:
         return None
-    reached = [tier for tier in tiers if run.accuracy.estimate >= tier.accuracy]
-    return max(reached, key=lambda tier: tier.accuracy).id if reached else None
+    bound = tier.images_to_95 * training.budget
+    if training.images_to_95 is not None and training.images_to_95 <= bound:
+        return None
+    return (
+        f"{tier.id.capitalize()} also asks for quick training: 95% read correctly after {bound:,.0f} of "
+        f"{training.budget:,} images. Yours got there "
+        + (f"after {training.images_to_95:,}." if training.images_to_95 else "only at the end.")
+    )
 
 
 def _summary(

@@ -62,9 +62,13 @@ class DigitNet(nn.Module):
         )
         self.head = nn.Linear(2 * width, N_CLASSES)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
+    def pooled(self, images: torch.Tensor) -> torch.Tensor:
+        """What the last layer decides by, [B, 2 * width]."""
         features: torch.Tensor = self.features(images)
-        logits: torch.Tensor = self.head(features.mean(dim=(2, 3)))
+        return features.mean(dim=(2, 3))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.head(self.pooled(images))
         return logits
 
 
@@ -72,7 +76,7 @@ class Classifier:
     """Reads digits. Trusted, deterministic, on the CPU."""
 
     def __init__(self, network: DigitNet, metadata: Metadata) -> None:
-        self._network = network
+        self._network = network.eval()
         self.metadata = metadata
 
     def probabilities(self, images: torch.Tensor) -> torch.Tensor:
@@ -82,6 +86,12 @@ class Classifier:
     def read(self, images: torch.Tensor) -> torch.Tensor:
         """Images float [N, 1, H, W] in [-1, 1] to the digits read, int64 [N]."""
         return self.probabilities(images).argmax(dim=1)
+
+    @torch.inference_mode()
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """What the last layer decides by, float [N, 48], of images as `probabilities` takes them."""
+        clipped = images.float().clamp(-1, 1)
+        return torch.cat([self._network.pooled(part) for part in torch.split(clipped, BATCH)])
 
 
 @torch.inference_mode()

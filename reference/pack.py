@@ -61,11 +61,15 @@ class Accuracy(_Part):
     points: float = Field(ge=0)
     repaired_run: bool
     repaired_points: float = Field(ge=0)
+    class_floor: float = Field(default=0, ge=0, lt=1)  # a digit that is read worse is named
+    class_red_flag: float = Field(default=0, ge=0, lt=1)  # and so is, more urgently, one below this
 
 
 class Tier(_Part):
     id: str
     accuracy: float = Field(gt=0, le=1)
+    # Share of the recipe's images after which 95 % must have been reached; None: whenever
+    images_to_95: float | None = Field(default=None, gt=0, le=1)
 
 
 class Misconception(_Part):

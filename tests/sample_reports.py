@@ -10,16 +10,30 @@ from PIL import Image, ImageDraw
 from grading.outcomes import Outcome
 from grading.report import (
     BlankReport,
+    Brightness,
     CheckReport,
     Classifier,
     ClassReport,
+    Conditioning,
+    Denoising,
+    Diversity,
+    Evaluation,
+    Finding,
+    Flag,
     Generation,
     GenerationRun,
+    Gradients,
+    Guidance,
+    HyperParameter,
     Interval,
     LossPoint,
+    Misread,
     OwnLoopReport,
+    Production,
     Provenance,
     Report,
+    SecondOpinion,
+    Speed,
     SweepPoint,
     Training,
     TrainingRun,
@@ -29,6 +43,8 @@ from reference.pack import Blank, Pack, load_pack
 GRID = "generated-submitted.png"
 OWN_LOOP = "own-loop-submitted.png"
 REPAIRED_GRID = "generated-repaired.png"
+MISREAD = "misread-submitted.png"
+FILMSTRIP = "filmstrip-submitted.png"
 
 # Four mistakes as students make them, with what a check says of each
 MISTAKES = {
@@ -94,6 +110,7 @@ def grid_png(columns: int = 10, rows: int = 6, size: int = 16) -> bytes:
 
 
 ARTIFACTS = {GRID: grid_png(), OWN_LOOP: grid_png(rows=5), REPAIRED_GRID: grid_png()}
+ARTIFACTS |= {MISREAD: grid_png(columns=3, rows=1), FILMSTRIP: grid_png(columns=9, rows=4)}
 
 
 def passed_check(blank: Blank, what: str) -> CheckReport:
@@ -141,9 +158,23 @@ def training_run(**changes: object) -> TrainingRun:
         images=51200,
         seconds=61.4,
         images_per_second=834.0,
+        budget=51200,
         parameters=152_433,
+        solution_parameters=152_433,
         loss=losses,
         initial_accuracy=0.104,
+        evaluations=[
+            Evaluation(images_seen=seen, images=100, accuracy=wilson(correct, 100))
+            for seen, correct in ((8533, 22), (17066, 91), (25600, 94), (34133, 97), (42666, 99))
+        ],
+        images_to_90=17066,
+        images_to_95=34133,
+        gradients=[
+            Gradients(images_seen=8533, norm=0.31),
+            Gradients(images_seen=17066, norm=0.22),
+        ],
+        denoising=Denoising(right_context=0.054, wrong_context=0.079, no_context=0.06),
+        weight_rms=0.09,
     )
     return run.model_copy(update=changes)
 
@@ -164,16 +195,58 @@ def generation_run(correct_per_class: Iterable[int] = (20,) * 10, **changes: obj
         passed=correct / images >= 0.95,
         pass_mark=0.95,
         classes=[
-            ClassReport(label=label, images=each, correct=count, accuracy=wilson(count, each))
+            ClassReport(
+                label=label,
+                images=each,
+                correct=count,
+                accuracy=wilson(count, each),
+                level="good" if count >= 18 else "below_floor" if count >= 16 else "red_flag",
+                diversity=Diversity(pixel_variance=1.2, feature_distance=1.05),
+            )
             for label, count in enumerate(per_class)
         ],
-        sweep=[SweepPoint(guidance_weight=w, images=50, accuracy=wilson(count, 50)) for w, count in sweep],
+        sweep=[
+            SweepPoint(guidance_weight=w, images=50, accuracy=wilson(count, 50), diversity=2 - w / 7)
+            for w, count in sweep
+        ],
+        guidance=Guidance(best_weight=2, saturates_at=1),
+        conditioning=Conditioning(
+            images=50, followed=0.98, stayed=0.02, unconditional=[0.1, 0.06, 0.1, 0.1, 0.08, 0.1, 0.12, 0.1, 0.14, 0.1]
+        ),
+        second_opinion=SecondOpinion(
+            images=200,
+            agreement=0.99,
+            agreement_real=0.983,
+            distance=5.6,
+            distance_real=3.1,
+            training_distance=5.7,
+            training_distance_real=3.2,
+            copied=0.0,
+        ),
+        brightness=Brightness(mean=-0.25, mean_real=-0.39, beyond=0.13),
+        production=Production(
+            images_per_second=84.5,
+            batches=[
+                Speed(batch=1, images_per_second=7.9),
+                Speed(batch=10, images_per_second=46.1),
+                Speed(batch=100, images_per_second=85.7),
+            ],
+            memory_bytes=250 * 2**20,
+        ),
+        misread=[
+            Misread(asked=8, read_as=3, confidence=0.94),
+            Misread(asked=9, read_as=5, confidence=0.71),
+            Misread(asked=1, read_as=8, confidence=0.49),
+        ],
+        misread_artifact=MISREAD,
         own_loop=OwnLoopReport(
             status=Outcome.PASSED,
             message="Every one of the 150 steps follows from the one before.",
             images=50,
             correct=49,
             artifact=OWN_LOOP,
+            filmstrip=FILMSTRIP,
+            filmstrip_times=[149, 131, 112, 94, 75, 56, 38, 19],
         ),
         artifact=GRID,
     )
@@ -214,6 +287,9 @@ def passing(pack: Pack | None = None) -> Report:
         training=Training(submitted=training_run()),
         generation=Generation(submitted=generation_run((20, 20, 20, 20, 20, 19, 20, 20, 19, 20))),
         tier="gold",
+        hyperparameters=[
+            HyperParameter(name="w", value=2.0, place="solution.py, line 340", range="safe", advice=""),
+        ],
         provenance=provenance(),
     )
 
@@ -256,6 +332,16 @@ def four_mistakes(pack: Pack | None = None) -> Report:
     )
 
 
+FINDING = Finding(
+    id="guidance_too_low",
+    title="Your guidance weight is too low",
+    cause="The network can do better than it is asked to: with so little guidance digits stay vague.",
+    evidence="At your w = 0, 88.5% are read correctly; at w = 2, 100% of 50.",
+    next_step="Try a few values of w in `sample_w` and compare the digits.",
+    severity="problem",
+)
+
+
 def below_mark(pack: Pack | None = None) -> Report:
     """Everything runs, but too few digits can be read; graded without a sandbox."""
     report = passing(pack)
@@ -267,6 +353,25 @@ def below_mark(pack: Pack | None = None) -> Report:
             "score": report.score - 40,
             "generation": Generation(submitted=generation_run((20, 19, 18, 15, 18, 16, 19, 18, 16, 18))),
             "tier": None,
+            "tier_note": "Silver also asks for quick training: 95% read correctly after 43,008 of 51,200 images. Yours "
+            "got there only at the end.",
+            "findings": [FINDING],
+            "flags": [
+                Flag(
+                    id="copies",
+                    title="Generated images lie close to training images",
+                    evidence="12% of 200 images lie far closer to a training image than held-out real digits do.",
+                )
+            ],
+            "hyperparameters": [
+                HyperParameter(
+                    name="learning rate",
+                    value=0.01,
+                    place="solution.py, line 352",
+                    range="failing",
+                    advice="Steps this large can throw a network back. 5e-5 to 2e-4 is a good range.",
+                ),
+            ],
             "provenance": provenance(
                 sandboxed=False, backend="none", isolation="none: the student's code ran with this account's rights"
             ),

@@ -9,11 +9,14 @@ begins with `noisemark_`, so that it hides nothing of the student's. Nothing tha
     noisemark_weights(average)        parameters and buffers, by name
     noisemark_set_weights(tensors)
     noisemark_predict(x, t, c, mask)  the noise in x
+    noisemark_gradients()             norm of the latest gradient of each parameter, by name
+    noisemark_peak_memory()           bytes
 """
 
 import ctypes
 import inspect
 import math
+import resource
 
 import torch
 from torch.optim.adamw import adamw as noisemark_adamw
@@ -58,6 +61,7 @@ def noisemark_build(config):
         squares=[torch.zeros_like(parameter) for parameter in parameters],
         steps=[torch.zeros((), device=device) for _ in parameters],
         images_seen=0,
+        gradient_norms={},
     )
 
 
@@ -122,7 +126,9 @@ def noisemark_step(batch_size):
     chosen = [index for index, parameter in enumerate(state["parameters"]) if parameter.grad is not None]
     parameters = [state["parameters"][index] for index in chosen]
     gradients = [parameter.grad for parameter in parameters]
-    norm = torch.nn.utils.get_total_norm(gradients)
+    norms = torch._foreach_norm(gradients)
+    norm = torch.linalg.vector_norm(torch.stack(norms))
+    state["gradient_norms"] = dict(zip(chosen, norms, strict=True))
     torch._foreach_mul_(gradients, (NOISEMARK_GRADIENT_NORM / (norm + NOISEMARK_EPS)).clamp(max=1.0))
     state["images_seen"] += batch_size
     # The functional form: constructing torch.optim.AdamW imports torch's compiler, two seconds of every grading
@@ -145,6 +151,22 @@ def noisemark_step(batch_size):
     # The half-life grows with the images seen, so that the average forgets the random start (EDM2, Karras et al. 2024)
     half_life = min(config["ema_half_life_images"], state["images_seen"] * NOISEMARK_EMA_SHARE)
     torch._foreach_lerp_(state["average"], state["parameters"], 1 - 0.5 ** (batch_size / half_life))
+
+
+def noisemark_gradients():
+    """Norm of the gradient of each parameter in the latest batch, before it was scaled; 0 where there was none."""
+    state = noisemark_state
+    places = {id(parameter): index for index, parameter in enumerate(state["parameters"])}
+    return {
+        name: float(state["gradient_norms"].get(places[id(parameter)], 0.0))
+        for name, parameter in state["model"].named_parameters()
+        if id(parameter) in places
+    }
+
+
+def noisemark_peak_memory():
+    """Most memory that this process has held so far, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts KiB
 
 
 def noisemark_learning_rate(images_seen):

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from pipelines import RECIPE
 
-from reference import datasets
+from grading.real_digits import Equipment, load_real_digits
 from reference.classifiers import Classifier, load_classifier
 from reference.datasets import Digits
 from sandbox.backends import choose_backend
@@ -21,10 +21,15 @@ def guest() -> Iterator[Guest]:
 
 
 @pytest.fixture(scope="session")
-def digits() -> Digits:
-    return datasets.load("digits", "generator", RECIPE.image_size)
+def equipment() -> Equipment:
+    return Equipment(digits=load_real_digits(RECIPE), classifier=load_classifier("digits16"))
 
 
 @pytest.fixture(scope="session")
-def classifier() -> Classifier:
-    return load_classifier("digits16")
+def digits(equipment: Equipment) -> Digits:
+    return equipment.digits.training
+
+
+@pytest.fixture(scope="session")
+def classifier(equipment: Equipment) -> Classifier:
+    return equipment.classifier

@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from pipelines import RECIPE, pipeline
+from pipelines import PACK, RECIPE, pipeline
 
 from grading import own_loop
 from grading.events import Event, GenerationProgress
-from grading.generation import BATCH, GRID_ROWS, SWEEP, SWEEP_IMAGES, generate
+from grading.exploration import SWEEP
+from grading.generation import BATCH, GRID_ROWS, MAX_MISREAD, generate
 from grading.grid import draw_grid
 from grading.outcomes import Outcome
 from grading.own_loop import run_own_loop
@@ -26,23 +27,24 @@ ASKED = "model(x_t.repeat(2, 1, 1, 1), t.repeat(2 * n_samples), c, c_mask)"
 
 
 @pytest.fixture(scope="module")
-def trained(guest, digits, classifier) -> Trained:
+def trained(guest, equipment) -> Trained:
     seeds = Seeds(b"key", "a")
+    digits, classifier = equipment.digits.training, equipment.classifier
     return train(pipeline(), guest, digits, classifier, seeds=seeds, emit=lambda event: None)
 
 
 @pytest.fixture
-def run(guest, classifier, trained):
+def run(guest, equipment, trained):
     def generate_it(
-        made: Pipeline, *, sweep: bool = False, weights: Trained | None = None, emit=lambda event: None
+        made: Pipeline, *, explore: bool = False, weights: Trained | None = None, emit=lambda event: None
     ) -> tuple[GenerationRun, dict[str, bytes]]:
         return generate(
             made,
             weights or trained,
             guest,
-            classifier,
-            pass_mark=0.95,
-            sweep=sweep,
+            equipment,
+            PACK.file.accuracy,
+            explore=explore,
             seeds=Seeds(b"key", "a"),
             emit=emit,
         )
@@ -52,7 +54,7 @@ def run(guest, classifier, trained):
 
 def test_digits_are_counted_until_it_is_clear(run):
     events: list[Event] = []
-    report, artifacts = run(pipeline(), sweep=True, emit=events.append)
+    report, artifacts = run(pipeline(), explore=True, emit=events.append)
     assert (report.status, report.message) == (Outcome.PASSED, "")
     assert report.images == 200  # so short a training is clearly not at 95 %
     assert not report.passed
@@ -63,10 +65,47 @@ def test_digits_are_counted_until_it_is_clear(run):
     assert sum(entry.correct for entry in report.classes) == report.correct
     assert [event.images for event in events if isinstance(event, GenerationProgress)] == [BATCH, 2 * BATCH]
     assert [point.guidance_weight for point in report.sweep] == list(SWEEP)
-    assert {point.images for point in report.sweep} == {SWEEP_IMAGES}
+    assert {point.images for point in report.sweep} == {BATCH}
     assert report.own_loop.status is Outcome.PASSED, report.own_loop.message
-    assert set(artifacts) == {report.artifact, report.own_loop.artifact}
+    assert set(artifacts) == {
+        report.artifact,
+        report.misread_artifact,
+        report.own_loop.artifact,
+        report.own_loop.filmstrip,
+    }
     assert all(png.startswith(b"\x89PNG") for png in artifacts.values())
+
+
+def test_what_is_measured_beside_the_accuracy(run):
+    report, _ = run(pipeline(), explore=True)
+    assert report.guidance.best_weight in SWEEP
+    assert report.guidance.saturates_at <= report.guidance.best_weight
+    own = next(point for point in report.sweep if point.guidance_weight == report.guidance_weight)
+    assert own.diversity > 0
+    assert sum(report.conditioning.unconditional) == pytest.approx(1)
+    assert report.conditioning.followed < 0.6  # so short a training has hardly met any label
+    assert {entry.level for entry in report.classes} <= {"below_floor", "red_flag"}
+    assert all(entry.diversity.feature_distance > 0 for entry in report.classes)
+    assert not any(entry.collapsed for entry in report.classes)
+    assert report.second_opinion.copied == 0
+    assert report.second_opinion.agreement_real > 0.9
+    assert report.brightness.mean_real == pytest.approx(-0.39, abs=0.05)
+    assert [speed.batch for speed in report.production.batches] == [1, 10, 100]
+    assert report.production.images_per_second > 0
+    assert 50 * 2**20 < report.production.memory_bytes < 4 * 2**30  # torch alone takes 200 MiB
+    assert len(report.misread) == MAX_MISREAD
+    assert all(entry.asked != entry.read_as for entry in report.misread)
+    confidences = [entry.confidence for entry in report.misread]
+    assert confidences == sorted(confidences, reverse=True)
+    times = report.own_loop.filmstrip_times
+    assert times[0] == RECIPE.timesteps - 1
+    assert times == sorted(times, reverse=True)
+
+
+def test_a_repaired_run_is_not_explored(run):
+    report, _ = run(pipeline())
+    assert (report.sweep, report.guidance, report.conditioning, report.production) == ([], None, None, None)
+    assert report.classes[0].diversity is not None
 
 
 def test_generation_can_be_repeated(run):

@@ -42,8 +42,55 @@ def test_a_right_pipeline_is_trained(run):
     assert progress[-1].seconds_left == 0
     assert all(event.images_total == RECIPE.images for event in progress)
     grids = [event for event in events if isinstance(event, SampleGrid)]
-    assert len(grids) == training.GRIDS
+    assert len(grids) == training.EVALUATIONS
     assert all(grid.png.startswith(b"\x89PNG") for grid in grids)
+
+
+def test_what_is_measured_in_the_course_of_training(run):
+    report = run(pipeline()).report
+    assert [look.images_seen for look in report.evaluations] == [16, 32, 48, 64, 80]
+    assert {look.images for look in report.evaluations} == {training.EVALUATION_IMAGES}
+    assert (report.images_to_90, report.images_to_95) == (None, None)
+    assert [moment.images_seen for moment in report.gradients] == [16, 32, 48, 64, 80]
+    assert all(moment.norm > 0 and moment.zero == [] for moment in report.gradients)
+    assert 0.5 < report.denoising.right_context < 5  # untrained networks are near 1
+    assert report.denoising.wrong_context != report.denoising.right_context != report.denoising.no_context
+    assert report.solution_parameters == report.parameters
+    assert 0.01 < report.weight_rms < 1
+    assert report.budget == RECIPE.images
+
+
+def test_the_first_look_that_reads_enough_is_noted(guest, digits):
+    class Reader:
+        """Reads nothing correctly in two looks, nine of ten in the next two, and then everything."""
+
+        def __init__(self):
+            self.looks = -1  # the untrained network comes first
+
+        def read(self, images):
+            asked = torch.arange(len(images)) % 10
+            self.looks += 1
+            return asked + 1 if self.looks < 3 else torch.where(asked == 0, 1, asked) if self.looks < 5 else asked
+
+    trained = train(pipeline(), guest, digits, Reader(), seeds=Seeds(b"key", "a"), emit=lambda event: None)
+    assert [look.accuracy.estimate for look in trained.report.evaluations] == [0, 0, 0.9, 0.9, 1]
+    assert (trained.report.images_to_90, trained.report.images_to_95) == (48, 80)
+
+
+def test_layers_that_learn_nothing_are_named(run):
+    report = run(pipeline(("c = c * c_mask", "c = c * 0.0"))).report
+    assert report.gradients[-1].zero == ["c_emb1.model.0.weight", "c_emb2.model.0.weight"]
+    assert report.denoising.right_context == report.denoising.wrong_context == report.denoising.no_context
+
+
+@pytest.mark.parametrize(
+    "lie", ["float('nan')", "-1.0", "'much'", "torch.ones(2)"], ids=["NaN", "negative", "text", "tensor"]
+)
+def test_gradients_that_a_guest_makes_up_are_left_out(run, lie):
+    liar = f"    global noisemark_gradients\n    noisemark_gradients = lambda: {{'x': {lie}}}\n" + LOSS
+    trained = run(pipeline((LOSS, liar)))
+    assert trained.status is Outcome.PASSED
+    assert trained.report.gradients == []
 
 
 def test_training_learns(run):

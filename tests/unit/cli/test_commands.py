@@ -182,6 +182,16 @@ def test_an_unsandboxed_run_is_marked(capsys: pytest.CaptureFixture[str]) -> Non
     assert "Run without a sandbox" in capsys.readouterr().out
 
 
+def test_the_summary_has_the_first_finding_and_why_a_tier_was_missed(capsys: pytest.CaptureFixture[str]) -> None:
+    report = sample_reports.below_mark()
+    second = sample_reports.FINDING.model_copy(update={"title": "Something else"})
+    print_report(report.model_copy(update={"findings": [sample_reports.FINDING, second]}))
+    out = " ".join(capsys.readouterr().out.split())
+    assert "What we saw: Your guidance weight is too low. At your w = 0, 88.5% are read correctly" in out
+    assert "Something else" not in out
+    assert "Yours got there only at the end." in out
+
+
 def test_symbols_do_not_break_a_terminal_without_utf8() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "cli.main", "grade", "ünknown.py"],

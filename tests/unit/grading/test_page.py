@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from grading.outcomes import Outcome
 from grading.page import render
-from grading.report import CheckReport, Report, Training
+from grading.report import CheckReport, HyperParameter, Report, Training
 from grading.wording import WORDING
 
 ROOT = Path(__file__).parents[3]
@@ -111,12 +111,57 @@ def test_training_and_generation_are_shown() -> None:
         "49 of 50 digits are read correctly",
         "Every one of the 150 steps follows from the one before.",
         "Tier Gold",
-        "86.0% of 50 73.8% to 93.0%",  # of the sweep
-        "19 of 20 76.4% to 99.1%",  # of one digit
+        "86.0% of 50 73.8% to 93.0% 2.00",  # of the sweep, with variety
+        "19 of 20 76.4% to 99.1% 1.05",  # of one digit
+        "the course's own has 152,433",
+        "90% read correctly after 17,066 images",
+        "95% read correctly after 34,133 images 5 looks at 100 images each: 22%, 91%, 94%, 97%, 99%",
+        "w = 2 reads best; from w = 1 on, more guidance makes no difference",
+        "98.0% follow",
+        "10 of 10 digits appear",
+        "agrees on 99.0% on real digits on 98.3%",
+        "84.5 images per second 1 at once: 7.9; 10 at once: 46.1; 100 at once: 85.7",
+        "250 MiB at most",
+        "asked for 8, read as 3 (94% sure); asked for 9, read as 5 (71% sure); asked for 1, read as 8 (49% sure).",
+        "a few digits at t = 149, 131, 112, 94, 75, 56, 38, 19, and finished",
+        "w 2 ✓ in the usual range solution.py, line 340",
     ):
         assert fact in parts.text
-    assert [tag for tag, _ in parts.elements].count("img") == 2
+    assert "Worth a look" not in parts.text
+    assert [tag for tag, _ in parts.elements].count("img") == 4
     assert parts.attributes("class").count("chart") == 3
+
+
+def test_what_was_measured_before_these_parts_existed_is_still_shown() -> None:
+    report = sample_reports.passing()
+    assert report.training is not None
+    assert report.generation is not None
+    assert report.generation.submitted is not None
+    training = report.training.submitted.model_dump(include={"status", "message", "images", "seconds", "loss"})
+    generation = report.generation.submitted.model_dump(
+        include={"status", "message", "guidance_weight", "pass_mark", "images", "correct", "accuracy"}
+    )
+    old = report.model_dump() | {"training": {"submitted": training}, "generation": {"submitted": generation}}
+    text = page(Report.model_validate(old)).text
+    assert "198 of 200 digits read correctly" in text
+    assert "A closer look" not in text
+    assert "Misread digits" not in text
+
+
+def test_findings_flags_and_values_are_shown_before_the_blanks() -> None:
+    report = sample_reports.below_mark()
+    (finding,), (flag,), (value,) = report.findings, report.flags, report.hyperparameters
+    text = page(report).text
+    for fact in (
+        *(finding.title, finding.cause, finding.evidence, f"Next: {finding.next_step.replace('`', '')}"),
+        *(f"{flag.title}. {flag.evidence}", "they change no points by themselves"),
+        f"{value.name} {value.value:g} ! far from what is usual {value.advice} {value.place}",
+        "Worth a look: 3 (75.0%, far below the others), 5 (80.0%), 8 (80.0%).",
+        report.tier_note or "",
+    ):
+        assert fact in text
+    assert text.index("What we saw") < text.index("Open a card to see its checks.")
+    assert "What we saw" not in page(sample_reports.untouched_starter()).text
 
 
 def test_a_repaired_run_is_labelled_as_diagnostic() -> None:
@@ -170,7 +215,7 @@ HOSTILE = [
 ]
 
 
-HOSTILE_PLACES = 13  # that `hostile_report` fills
+HOSTILE_PLACES = 15  # that `hostile_report` fills
 
 
 def hostile_report(text: str) -> Report:
@@ -186,6 +231,8 @@ def hostile_report(text: str) -> Report:
             "summary": text,
             "notices": [text],
             "training": training,
+            "findings": [sample_reports.FINDING.model_copy(update={"evidence": text})],
+            "hyperparameters": [HyperParameter(name="w", value=2, place=text, range="safe", advice="")],
             "generation": None,  # holds nothing of a student's, and its charts take time
             "provenance": sample_reports.provenance(isolation=text, device=text, versions={"x": text}),
         }

@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grading.outcomes import Outcome
-from grading.report import BlankReport, Generation, GenerationRun, Interval, Provenance, Training, TrainingRun
+from grading.report import (
+    BlankReport,
+    Evaluation,
+    Generation,
+    GenerationRun,
+    Interval,
+    Provenance,
+    Training,
+    TrainingRun,
+)
 from grading.scoring import score_report
 from reference.pack import load_pack
 
@@ -96,6 +105,45 @@ def test_untouched_starter_is_summed_up_kindly() -> None:
 def test_tier_is_the_highest_reached(estimate: float, tier: str | None) -> None:
     report = score_report(PACK, blanks(), trained(), Generation(submitted=generated(estimate)), [], PROVENANCE)
     assert report.tier == tier
+
+
+def looked_at(images_to_95: int | None) -> Training:
+    look = Evaluation(images_seen=100, images=100, accuracy=Interval(estimate=0.5, low=0.4, high=0.6, confidence=0.95))
+    run = TrainingRun(
+        status=Outcome.PASSED, message="", budget=1000, evaluations=[look], images_to_95=images_to_95, images_to_90=1
+    )
+    return Training(submitted=run)
+
+
+@pytest.mark.parametrize(
+    ("images_to_95", "estimate", "tier", "note"),
+    [
+        (840, 0.99, "gold", None),
+        (841, 0.99, "silver", "after 840 of 1,000 images. Yours got there after 841."),
+        (None, 0.99, "silver", "Yours got there only at the end."),
+        (None, 0.96, "silver", None),  # its accuracy would not have been gold either
+    ],
+)
+def test_gold_asks_for_quick_training_and_says_where_it_was_missed(
+    images_to_95: int | None, estimate: float, tier: str, note: str | None
+) -> None:
+    generation = Generation(submitted=generated(estimate))
+    report = score_report(PACK, blanks(), looked_at(images_to_95), generation, [], PROVENANCE)
+    assert report.tier == tier
+    assert (report.verdict, report.score) == ("passed", PACK.max_score)
+    assert (report.tier_note is None) == (note is None)
+    assert (note or "") in (report.tier_note or "")
+
+
+def test_findings_and_flags_change_no_points() -> None:
+    training = Training(
+        submitted=TrainingRun(status=Outcome.PASSED, message="", initial_accuracy=0.9, weight_rms=0.1),
+    )
+    generation = Generation(submitted=generated(0.99))
+    report = score_report(PACK, blanks(), training, generation, [], PROVENANCE)
+    assert [finding.id for finding in report.findings] == ["drawn_glyphs"]
+    assert [flag.id for flag in report.flags] == ["drawn_before_training"]
+    assert (report.verdict, report.score) == ("passed", PACK.max_score)
 
 
 @given(st.frozensets(st.sampled_from([blank.id for blank in PACK.blanks])), st.floats(0, 1))
