@@ -63,7 +63,7 @@ def named_if_raised(misconceptions: Mapping[str, str]) -> Iterator[None]:
     try:
         yield
     except GuestFault as fault:
-        if fault.exception not in misconceptions:
+        if fault.exception is None or fault.exception not in misconceptions:
             raise
         place = f", line {fault.line}" if fault.line else ""
         raise CheckFailed(
@@ -263,7 +263,9 @@ def assert_unrelated(first: Tensor, second: Tensor, message: str = "", *, miscon
     n = first.numel()
     bound = math.sqrt(1 - (FALSE_ALARM / 2) ** (2 / (n - 2)))
     a, b = (values.double().flatten() - values.double().mean() for values in (first, second))
-    require(abs(float(torch.nn.functional.cosine_similarity(a, b, dim=0))) <= bound, message, misconception=misconception)
+    require(
+        abs(float(torch.nn.functional.cosine_similarity(a, b, dim=0))) <= bound, message, misconception=misconception
+    )
 
 
 def share_is_plausible(hits: int, draws: int, probability: float) -> bool:

@@ -8,8 +8,9 @@ trying the permutations of parts of the same shape. All trials happen in the jud
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Any, cast
 
 import torch
@@ -82,10 +83,13 @@ class _Observation:
     output: Any
     cotangent: Tensor | None  # None where the output is no tensor
     result: Vjp | None
+    whole: bool = False  # whether parameters that no gradient reaches count
 
     @property
     def used(self) -> dict[str, Tensor]:
-        """The parameters that a gradient reaches."""
+        """The parameters that count: those that a gradient reaches, or all."""
+        if self.whole:
+            return self.drawn
         gradients = self.result.parameters_grad if self.result else {}
         return {name: value for name, value in self.drawn.items() if gradients.get(name) is not None}
 
@@ -124,13 +128,13 @@ def _named(
 ) -> CheckFailed:
     """The failure, by its name where a known misconception leads to the very network that was observed."""
     for misconception, mistaken in mistakes:
-        try:
-            _assert_same(observed, mistaken, MISTAKEN_TRIALS, hint="")
-        except (CheckFailed, RuntimeError, ValueError):  # what is mistaken may fail on inputs that are right
-            continue
-        return CheckFailed("", found=failure.found, misconception=misconception)
-    if failure.misconception is None and not is_alike(observed.module(*observed.inputs), observed.output):
-        return CheckFailed("", found="another output for the same input", misconception="random-layer")
+        unused = sum(1 for _ in mistaken[0].parameters()) > len(observed.used)  # a misconception may leave parts unused
+        with suppress(Exception):  # what is mistaken may fail in any way on inputs that are right
+            _assert_same(replace(observed, whole=True) if unused else observed, mistaken, MISTAKEN_TRIALS, hint="")
+            return CheckFailed(found=failure.found, misconception=misconception)
+    again = attempt(lambda: observed.module(*observed.inputs))
+    if failure.misconception is None and not isinstance(again, Raised) and not is_alike(again, observed.output):
+        return CheckFailed(found="another output for the same input", misconception="random-layer")
     return failure
 
 
@@ -147,7 +151,7 @@ def _named_fault(
     for misconception, mistaken in mistakes:
         for network in mistaken:
             if sorted(tuple(value.shape) for value in network.parameters()) == parts:
-                ended = attempt(lambda network=network: network(*inputs))
+                ended = attempt(partial(network, *inputs))
                 if is_alike(ended, Raised(fault.exception, fault.message)):
                     return CheckFailed(found=f"{fault.exception}: {fault.message}", misconception=misconception)
     return fault
@@ -262,9 +266,11 @@ def _assert_same_gradients(
     # Some gradients are 0 but for rounding, such as a bias's before a normalisation; 1 % keeps those in proportion
     least = 0.01 * max(float(gradient.abs().max()) for gradient in gradients)
     for expected, gradient in zip(gradients, found, strict=True):
+        if gradient is None and not expected.any():
+            continue
         if gradient is None or not is_close(gradient, expected, GRADIENT_TOLERANCE, least_scale=least):
             raise CheckFailed(
-                f"{observed.what} computes the right output, but its gradients are not right, so it would not learn well.",
+                f"{observed.what} computes the right output, but its gradients are wrong, so it would not learn well.",
                 expected="the gradients of the operations asked for",
                 found="no gradient" if gradient is None else "other gradients: something is detached or done in place",
             )

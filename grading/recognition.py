@@ -4,8 +4,9 @@ All of this happens after an answer has failed, so a right answer pays nothing f
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 
@@ -65,6 +66,7 @@ def recognise(behaviour: Behaviour, student: Any, answer: Any, right: Any) -> st
         answer: the student's answer.
         right: the solution's.
     """
+    student.close()  # a check that has failed may have left its session in the middle of a call
     found = list(behaviour(answer, student.seed))
     with torch.random.fork_rng(devices=[]):
         if is_alike(found, list(behaviour(right, _seed))):
@@ -89,20 +91,17 @@ def recognising(*recognisers: Callable[[], str | None]) -> Iterator[None]:
         name = _first_name(recognisers)
         if name is None:
             raise
-        if isinstance(failure, GuestFault):
-            place = f", line {failure.line}" if failure.line else ""
-            found, expected = f"{failure.exception}: {failure.message}{place}", None
-        else:
-            found, expected = failure.found, failure.expected
-        raise CheckFailed(expected=expected, found=found, misconception=name) from None
+        if isinstance(failure, CheckFailed):
+            raise CheckFailed(expected=failure.expected, found=failure.found, misconception=name) from None
+        place = f", line {failure.line}" if failure.line else ""
+        raise CheckFailed(found=f"{failure.exception}: {failure.message}{place}", misconception=name) from None
 
 
 def _first_name(recognisers: Iterable[Callable[[], str | None]]) -> str | None:
     for recogniser in recognisers:
-        try:
+        name = None
+        with suppress(Exception):  # whatever came back from the guest, a name is only an addition
             name = recogniser()
-        except (CheckFailed, GuestFault):
-            continue
         if name is not None:
             return name
     return None
@@ -124,10 +123,7 @@ def drawing(noise: Tensor | float) -> Iterator[None]:
 
 def outcomes(mistaken: Mapping[str, Any], use: Callable[[Any], Any]) -> dict[str, Any]:
     """What each mistaken answer gives when it is used like this, or the `Raised` that it ends with."""
-    found = {}
-    for misconception, wrong in mistaken.items():
-        found[misconception] = attempt(lambda wrong=wrong: use(wrong))
-    return found
+    return {misconception: attempt(partial(use, wrong)) for misconception, wrong in mistaken.items()}
 
 
 def tensors(mistaken: Mapping[str, Any], use: Callable[[Any], Any]) -> dict[str, Tensor]:

@@ -88,13 +88,11 @@ class Check:
             seconds=time.monotonic() - self.began,
         )
 
-    def _recognised(
-        self, name: str | None, misconceptions: Mapping[str, KnownMisconception]
-    ) -> Misconception | None:
+    def _recognised(self, name: str | None, misconceptions: Mapping[str, KnownMisconception]) -> Misconception | None:
         if name is None:
             return None
         if name not in misconceptions:
-            raise InfrastructureFault(f"The check {self.name!r} names the misconception {name!r}, which the pack lacks.")
+            raise InfrastructureFault(f"The check {self.name!r} names {name!r}, a misconception that the pack lacks.")
         known = misconceptions[name]
         return Misconception(id=name, says=known.says, why=known.why, topic=known.topic or self.blank.concept)
 

@@ -95,7 +95,7 @@ def batch(rng, solution):
     """Images of several channels, taller than wide, with time steps that differ, among them the first and the last."""
     x_0 = torch.randn(6, 3, 7, 5, generator=rng)
     t = torch.randint(0, solution.T, (6,), generator=rng)
-    t[:2] = torch.tensor([0, solution.T - 1])
+    t[:2] = torch.tensor([solution.T - 1, 0])
     return x_0, t
 
 

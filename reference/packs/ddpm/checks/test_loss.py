@@ -103,7 +103,9 @@ def recognised(student, solution, batch, prediction):
         with drawing(noise):
             mistaken = tensors(student.mistaken(), use)
         # Less exact, since the noise is computed back from x_t
-        alike = (name for name, loss in mistaken.items() if isinstance(found, torch.Tensor) and is_close(found, loss, 1e-3))
+        alike = (
+            name for name, loss in mistaken.items() if isinstance(found, torch.Tensor) and is_close(found, loss, 1e-3)
+        )
         return next(alike, None)
 
     with recognising(lambda: recognise(behaviour, student, student.get_loss, solution.get_loss), by_noise):
@@ -125,7 +127,7 @@ def test_value(student, solution, batch, rng):
             hint="It should compare the noise that went in with the noise that the model predicts.",
         )
     student.get_loss(model, x_0, t, *context)
-    again = noise_in(model.calls[-1][0], x_0, t, solution)
+    _, again = assert_asked(model, x_0, t, context, solution)
     assert_unrelated(noise, again, misconception="fixed-seed")
 
 

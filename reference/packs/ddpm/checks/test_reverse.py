@@ -52,6 +52,7 @@ def assert_mean(student, solution, images, step, t):
     second = step_back(student, other_x, t, other_e)
     x, e = x_t - other_x, e_t - other_e
     recip, coeff = solution.sqrt_recip_alphas[step], solution.pred_noise_coeff[step]
+
     def without_noise(reverse_q):
         with drawing(0.0):
             return reverse_q(x_t, t, e_t) - reverse_q(other_x, t, other_e)
