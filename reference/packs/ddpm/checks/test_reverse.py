@@ -51,7 +51,6 @@ def assert_mean(student, solution, images, step, t):
     student.seed(SEED)
     second = step_back(student, other_x, t, other_e)
     x, e = x_t - other_x, e_t - other_e
-    recip, coeff = solution.sqrt_recip_alphas[step], solution.pred_noise_coeff[step]
 
     def without_noise(reverse_q):
         with drawing(0.0):
