@@ -40,13 +40,18 @@ def build(base: str) -> list[str]:
             parts = make_base(context, "noisemark-parts-base", PART_PACKAGES)
             _docker_build(HERE / "parts", PARTS, {"BASE": parts})
             built.append(PARTS)
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         target = context / "packages"
-        run([*pip, "--target", str(target), *requirements()], "")
-        run([*pip, "--target", str(target), str(ROOT)], "")  # for its version
-        for room in ROOMS:  # with the files that are no Python: packs, weights, templates, migrations
-            ignored = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(ROOT / room, target / room, dirs_exist_ok=True, ignore=ignored)
+        # Debian's Python is an older 3.11 than this one may be, and some packages need another one there
+        oldest = ["--python-version", "3.11.0", "--only-binary=:all:"]
+        run([*pip, *oldest, "--target", str(target), *requirements()], "")
+        project = context / "project"  # pip would leave a folder of its own in the checkout
+        project.mkdir()
+        for name in ("pyproject.toml", "README.md"):
+            shutil.copy(ROOT / name, project)
+        run([*pip, "--no-deps", "--target", str(target), str(project)], "")  # for its version
+        for room in ROOMS:
+            shutil.copytree(ROOT / room, target / room, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(HERE / "Dockerfile", context)
         _docker_build(context, SERVICE, {"BASE": base})
     return built

@@ -188,7 +188,7 @@ class _Generation:
                 "artifact": name,
                 "classes": [self._class_report(digit) for digit in range(N_CLASSES)],
                 "second_opinion": self._second_opinion(),
-                "brightness": self._brightness(),
+                "brightness": self._brightness(run.guidance_weight),
                 **self._misread(artifacts),
             }
         )
@@ -214,9 +214,12 @@ class _Generation:
         right = drawn.read == drawn.asked
         return second_opinion(drawn.images[right], drawn.read[right], self._equipment.digits)
 
-    def _brightness(self) -> Brightness:
+    def _brightness(self, guidance_weight: float) -> Brightness:
         real, _ = self._equipment.digits.held_out.all()
-        images = self._drawn.images
+        noise = start_noise(self._pipeline.recipe, BATCH, torch.Generator().manual_seed(self._noise_seed))
+        classes = self._trained.classes[self._drawn.asked[:BATCH]]
+        recipe = self._pipeline.recipe
+        images = ddim(self._network.predict, recipe, noise, classes, guidance_weight, clip=False)
         return Brightness(
             mean=float(images.mean()),
             mean_real=float(real.mean()),

@@ -176,7 +176,7 @@ class Brightness(_Part):
 
     mean: float
     mean_real: float
-    beyond: float  # share of pixels that lie outside of [-1.1, 1.1]
+    beyond: float  # share of pixels outside of [-1.1, 1.1] where predicted images are not kept within [-1, 1]
 
 
 class Speed(_Part):

@@ -35,7 +35,14 @@ def start_noise(recipe: Recipe, count: int, generator: torch.Generator) -> Tenso
 
 
 def ddim(
-    predict: Predict, recipe: Recipe, noise: Tensor, classes: Tensor, guidance_weight: float, steps: int = DDIM_STEPS
+    predict: Predict,
+    recipe: Recipe,
+    noise: Tensor,
+    classes: Tensor,
+    guidance_weight: float,
+    steps: int = DDIM_STEPS,
+    *,
+    clip: bool = True,
 ) -> Tensor:
     """Images [B, 1, size, size] made from noise by the deterministic DDIM (Song et al. 2021, eq. 12 with sigma = 0).
 
@@ -46,6 +53,9 @@ def ddim(
         classes: what each image is to show, as the network was taught to call it, [B].
         guidance_weight: w in e = (1 + w) e(c) - w e() (Ho & Salimans 2022, eq. 6).
         steps: how many of the T steps are taken, evenly spread.
+        clip: whether the image predicted in each step is kept within [-1, 1], where images lie (static thresholding,
+            Saharia et al. 2022, section 2.3). Without it, now and then a trained network runs off into noise
+            (docs/recipes.md); what guidance does to contrast shows without it only.
     """
     signal = alphas_cumprod(recipe)
     times = torch.linspace(recipe.timesteps - 1, 0, steps).round().long()
@@ -56,6 +66,9 @@ def ddim(
         now = signal[t]
         then = signal[times[index + 1]] if index + 1 < steps else torch.ones(())
         x_0 = (x_t - (1 - now).sqrt() * e_t) / now.sqrt()
+        if clip and index + 1 < steps:
+            x_0 = x_0.clamp(-1, 1)
+            e_t = (x_t - now.sqrt() * x_0) / (1 - now).sqrt()
         x_t = then.sqrt() * x_0 + (1 - then).sqrt() * e_t
         x_t = x_t.nan_to_num().clamp(-LARGEST, LARGEST)
     return x_t

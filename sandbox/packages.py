@@ -18,21 +18,28 @@ GUEST = Path(__file__).parent / "guest"
 def closure(names: tuple[str, ...]) -> Iterator[Distribution]:
     """Distributions as installed here, and what they need."""
     seen: set[str] = set()
-    waiting = list(names)
+    done: set[tuple[str, frozenset[str]]] = set()
+    waiting = [Requirement(name) for name in names]
     while waiting:
-        name = re.sub(r"[-_.]+", "-", waiting.pop()).lower()
-        if name in seen:
+        wanted = waiting.pop()
+        name = re.sub(r"[-_.]+", "-", wanted.name).lower()
+        extras = frozenset(wanted.extras)
+        if (name, extras) in done:
             continue
-        seen.add(name)
+        done.add((name, extras))
         try:
             found = distribution(name)
         except PackageNotFoundError:
             if name in ROOTS:
                 raise
             continue  # an optional part that this machine does without
-        yield found
-        requirements = (Requirement(line) for line in found.requires or ())
-        waiting += [r.name for r in requirements if r.marker is None or r.marker.evaluate({"extra": ""})]
+        if name not in seen:
+            seen.add(name)
+            yield found
+        for needed in map(Requirement, found.requires or ()):
+            marker = needed.marker
+            if marker is None or any(marker.evaluate({"extra": extra}) for extra in ("", *extras)):
+                waiting.append(needed)
 
 
 def _installed(found: Distribution) -> set[str]:
