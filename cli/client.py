@@ -99,7 +99,11 @@ class Client:
         self._http.close()
 
     def submit(
-        self, assignment: str, files: Sequence[tuple[str, bytes]], recipe: str | None, improves_on: str | None
+        self,
+        assignment: str,
+        files: Sequence[tuple[str, bytes]],
+        recipe: str | None,
+        improves_on: str | None = None,
     ) -> Status:
         """Hand in. A connection that breaks on the way is tried once more; the server counts it once."""
         path = f"/api/v1/assignments/{quote(assignment, safe='')}/submissions"
