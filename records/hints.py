@@ -32,11 +32,11 @@ class Hints:
         with self._database.read() as session:
             attempts = session.scalar(select(func.count(Submission.sha256.distinct())).where(Submission.id.in_(chain)))
             asked = session.execute(
-                select(HintAsked.blank, func.max(HintAsked.step))
+                select(HintAsked.blank, func.max(HintAsked.step).label("last"))
                 .where(HintAsked.submission_id.in_(chain))
                 .group_by(HintAsked.blank)
             )
-            return History(attempts=attempts or 0, asked=dict(asked.tuples().all()))
+            return History(attempts=attempts or 0, asked={row.blank: row.last for row in asked})
 
     def ask(self, submission_id: str, blank: str, step: int) -> None:
         """Note that this step was revealed. Asking for it twice is asking once."""

@@ -8,7 +8,6 @@ ROWS = range(1, 53)
 
 # Rows without a test, and why
 NOT_YET = {
-    15: "there is one classifier; the second one comes with the checks of integrity",
     32: "no machine of ours has a GPU; leases are tested by themselves, in tests/unit/sandbox/test_gpus.py",
 }
 

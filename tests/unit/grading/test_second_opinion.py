@@ -50,6 +50,7 @@ def test_training_images_are_copies(real: RealDigits, noise: float) -> None:
     assert opinion(images, real).copied > 0.95
 
 
+@pytest.mark.threat(14)
 def test_a_few_copies_among_others_are_counted(real: RealDigits) -> None:
     copied, _ = real.training.batch(torch.arange(30))
     held_out, _ = real.held_out.batch(torch.arange(70))
@@ -57,6 +58,7 @@ def test_a_few_copies_among_others_are_counted(real: RealDigits) -> None:
     assert COPIED < 0.3
 
 
+@pytest.mark.threat(15)
 def test_images_made_against_the_classifier_are_not_confirmed(real: RealDigits) -> None:
     """Noise, changed by the classifier's own gradient until it reads what it is asked to, as an attack would."""
     wanted = torch.arange(100) % N_CLASSES
