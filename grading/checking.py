@@ -6,14 +6,11 @@ probability of at most `FALSE_ALARM`; each says why.
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from statistics import NormalDist
 from typing import Any
 
 import torch
 from torch import Tensor
-
-from sandbox.faults import GuestFault
 
 # Probability that a right answer fails one statistical check. A cohort of a thousand students with ten such checks each
 # then meets a wrong verdict once in a hundred thousand courses.
@@ -55,20 +52,6 @@ def require(
     """Raise `CheckFailed` unless the condition holds."""
     if not condition:
         raise CheckFailed(message, expected=expected, found=found, misconception=misconception)
-
-
-@contextmanager
-def named_if_raised(misconceptions: Mapping[str, str]) -> Iterator[None]:
-    """Give what the student's code raises the name of a misconception: `misconceptions`, exception class -> id."""
-    try:
-        yield
-    except GuestFault as fault:
-        if fault.exception is None or fault.exception not in misconceptions:
-            raise
-        place = f", line {fault.line}" if fault.line else ""
-        raise CheckFailed(
-            found=f"{fault.exception}: {fault.message}{place}", misconception=misconceptions[fault.exception]
-        ) from None
 
 
 def assert_tensor(
