@@ -5,7 +5,7 @@ probability of at most `FALSE_ALARM`; each says why.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import NormalDist
 from typing import Any
 

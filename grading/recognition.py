@@ -49,6 +49,8 @@ def is_alike(found: Any, other: Any) -> bool:
         return is_close(found.double().nan_to_num(), other.double().nan_to_num())
     if isinstance(found, tuple | list) and isinstance(other, tuple | list):
         return len(found) == len(other) and all(is_alike(a, b) for a, b in zip(found, other, strict=True))
+    if isinstance(found, dict) and isinstance(other, dict):
+        return found.keys() == other.keys() and all(is_alike(value, other[key]) for key, value in found.items())
     if isinstance(found, Raised) and isinstance(other, Raised):
         # In any order: which of two tensors is named first depends on which side of an operator it stands on
         words = sorted(found.message.split()), sorted(other.message.split())
