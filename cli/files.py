@@ -37,6 +37,16 @@ def require_writable(path: Path | None) -> None:
         raise UnusableInput(f"There is no directory {path.parent} to write {path.name} to.")
 
 
+def require_distinct(source: Path, *targets: Path | None) -> None:
+    """Raises `UnusableInput` where a report would be written over a Python file or notebook, or over the other one."""
+    named = [target.resolve() for target in targets if target is not None]
+    if len(set(named)) < len(named):
+        raise UnusableInput("Both reports would go to one file; name two.")
+    for target in named:
+        if target == source.resolve() or (target.exists() and target.suffix in (".py", ".ipynb", ".zip")):
+            raise UnusableInput(f"{target.name} holds work that the report would replace; name another file.")
+
+
 def write(path: Path, content: str | bytes) -> None:
     """Raises `UnusableInput`."""
     try:

@@ -8,7 +8,7 @@ import typer
 
 from cli.console import say, warn
 from cli.errors import Unavailable
-from cli.files import read_modules, require_writable, write
+from cli.files import read_modules, require_distinct, require_writable, write
 from cli.progress import display
 from cli.state import own_key
 from cli.summary import print_report
@@ -52,6 +52,7 @@ def grade(
     files = read_modules(path)
     for file in (json_file, html_file):
         require_writable(file)  # before minutes of training, not after
+    require_distinct(path, json_file, html_file)
 
     from grading.hand_in import read_hand_in_files
     from sandbox.backends import choose_backend

@@ -87,6 +87,8 @@ def hint(
     server: Server = LOCAL_SERVER,
 ) -> None:
     """Show the next hint for a blank. Your instructor can see which you asked for."""
+    if blank is not None and not blank.strip():
+        raise UnusableInput("No blank is named. `noisemark hint ID` says which there are.")
     from cli.client import Client
 
     with Client(server) as client:

@@ -45,8 +45,8 @@ _RULES = {
         assigned_to=("w",),
         safe=(2, 5),
         risky=(1, 8),
-        low="With little guidance digits are often hard to tell. 2 to 5 is a good place to start.",
-        high="Strong guidance makes digits hard-edged and alike. 2 to 5 is a good place to start.",
+        low="With little guidance digits are often hard to tell.",
+        high="Strong guidance makes digits hard-edged and alike.",
     ),
     # For Adam at the course's width of 64 to 128 channels without warm-up; Ho et al. 2020 (appendix B) take 2e-4
     _LEARNING_RATE: _Rule(
@@ -62,8 +62,8 @@ _RULES = {
         assigned_to=("c_drop_prob", "drop_prob"),
         safe=(0.05, 0.25),
         risky=(0.01, 0.5),
-        low="The network hardly learns to do without context, which guidance needs. About 0.1 is usual.",
-        high="The network rarely learns what a label means. About 0.1 is usual.",
+        low="The network hardly learns to do without context, which guidance needs.",
+        high="The network rarely learns what a label means.",
     ),
     # Ho et al. 2020 take 1,000; the course 150. With fewer than 50 a linear schedule to 0.02 does not end in noise
     "diffusion steps T": _Rule(
