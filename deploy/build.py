@@ -22,6 +22,8 @@ SERVICE, PARTS = "noisemark-service", "noisemark-parts"
 PACKAGES = ("bubblewrap", "passwd")
 PART_PACKAGES = ("redis-server", "postgresql", "caddy")
 PROJECT = "noisemark"
+# Debian's Python may be an older 3.11 than this one, and redis-py needs this before 3.11.3
+FOR_OLDER_PYTHON = ("async-timeout",)
 ROOMS = ("api", "cli", "grading", "records", "reference", "sandbox", "worker")
 
 
@@ -42,9 +44,7 @@ def build(base: str) -> list[str]:
             built.append(PARTS)
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         target = context / "packages"
-        # Debian's Python is an older 3.11 than this one may be, and some packages need another one there
-        oldest = ["--python-version", "3.11.0", "--only-binary=:all:"]
-        run([*pip, *oldest, "--target", str(target), *requirements()], "")
+        run([*pip, "--no-deps", "--target", str(target), *requirements(), *FOR_OLDER_PYTHON], "")
         project = context / "project"  # pip would leave a folder of its own in the checkout
         project.mkdir()
         for name in ("pyproject.toml", "README.md"):
