@@ -27,24 +27,23 @@ def _is_shown(file: Path, folder: Path) -> bool:
     return not any(part.startswith((".", "__")) for part in file.relative_to(folder).parts[:-1])
 
 
-def require_writable(path: Path | None) -> None:
+def require_writable(path: Path) -> None:
     """Raises `UnusableInput` where a file could not be written later."""
-    if path is None:
-        return
     if path.is_dir():
         raise UnusableInput(f"{path} is a directory; name a file.")
     if not path.parent.is_dir():
         raise UnusableInput(f"There is no directory {path.parent} to write {path.name} to.")
 
 
-def require_distinct(source: Path, *targets: Path | None) -> None:
-    """Raises `UnusableInput` where a report would be written over a Python file or notebook, or over the other one."""
-    named = [target.resolve() for target in targets if target is not None]
-    if len(set(named)) < len(named):
+def require_reports_writable(*paths: Path | None) -> None:
+    """Raises `UnusableInput` where reports could not be written later, or would replace each other or a hand-in."""
+    named = [path for path in paths if path is not None]
+    for path in named:
+        require_writable(path)
+        if path.exists() and path.suffix in (".py", ".ipynb", ".zip"):
+            raise UnusableInput(f"{path.name} holds work that the report would replace; name another file.")
+    if len({path.resolve() for path in named}) < len(named):
         raise UnusableInput("Both reports would go to one file; name two.")
-    for target in named:
-        if target == source.resolve() or (target.exists() and target.suffix in (".py", ".ipynb", ".zip")):
-            raise UnusableInput(f"{target.name} holds work that the report would replace; name another file.")
 
 
 def write(path: Path, content: str | bytes) -> None:

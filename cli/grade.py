@@ -8,7 +8,7 @@ import typer
 
 from cli.console import say, warn
 from cli.errors import Unavailable
-from cli.files import read_modules, require_distinct, require_writable, write
+from cli.files import read_modules, require_reports_writable, write
 from cli.progress import display
 from cli.state import own_key
 from cli.summary import print_report
@@ -50,9 +50,7 @@ def grade(
     assignment = load_pack(pack)
     chosen_recipe = assignment.recipe(recipe)
     files = read_modules(path)
-    for file in (json_file, html_file):
-        require_writable(file)  # before minutes of training, not after
-    require_distinct(path, json_file, html_file)
+    require_reports_writable(json_file, html_file)  # before minutes of training, not after
 
     from grading.hand_in import read_hand_in_files
     from sandbox.backends import choose_backend

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from cli.console import out, say
 from cli.errors import Unavailable, UnusableInput
-from cli.files import read_modules, require_writable, write
+from cli.files import read_modules, require_reports_writable, write
 from cli.progress import display
 from cli.summary import print_report
 from grading.events import Emit, Event
@@ -119,8 +119,7 @@ def report(
     """Show a submission's report."""
     from cli.client import Client, parse_report
 
-    for file in (json_file, html_file):
-        require_writable(file)
+    require_reports_writable(json_file, html_file)
     with Client(server) as client:
         content = client.report(submission)
         print_report(parse_report(content))

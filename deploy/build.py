@@ -7,13 +7,12 @@ PostgreSQL and Caddy in place of those that a registry would give.
 
 import argparse
 import shutil
-import signal
 import sys
 import tempfile
 from pathlib import Path
 
 from sandbox import packages
-from sandbox.image.build import BuildFailed, make_base, run
+from sandbox.image.build import docker_build, make_base, run, tell
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -40,7 +39,7 @@ def build(base: str) -> list[str]:
         if base == "debootstrap":
             base = make_base(context, "noisemark-service-base", PACKAGES)
             parts = make_base(context, "noisemark-parts-base", PART_PACKAGES)
-            _docker_build(HERE / "parts", PARTS, {"BASE": parts})
+            docker_build(HERE / "parts", PARTS, {"BASE": parts})
             built.append(PARTS)
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         target = context / "packages"
@@ -53,15 +52,8 @@ def build(base: str) -> list[str]:
         for room in ROOMS:
             shutil.copytree(ROOT / room, target / room, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(HERE / "Dockerfile", context)
-        _docker_build(context, SERVICE, {"BASE": base})
+        docker_build(context, SERVICE, {"BASE": base})
     return built
-
-
-def _docker_build(context: Path, tag: str, arguments: dict[str, str]) -> None:
-    command = ["docker", "build", "--tag", tag]
-    for key, value in arguments.items():
-        command += ["--build-arg", f"{key}={value}"]
-    run([*command, str(context)], "What it said stands above.")
 
 
 def main() -> int:
@@ -72,17 +64,11 @@ def main() -> int:
         help="the image to start from (%(default)s), or debootstrap where no registry can be reached",
     )
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # cleans up as for Ctrl-C
-    try:
-        built = build(options.base)
-    except BuildFailed as error:
-        print(error, file=sys.stderr)
-        return 3
-    except KeyboardInterrupt:
-        print("Interrupted: nothing was built.", file=sys.stderr)
-        return 130
-    print(f"Built {', '.join(built)}. docs/operators.md says how to bring them up.")
-    return 0
+
+    def build_images() -> str:
+        return f"Built {', '.join(build(options.base))}. docs/operators.md says how to bring them up."
+
+    return tell(build_images)
 
 
 if __name__ == "__main__":

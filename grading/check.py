@@ -261,14 +261,12 @@ class _Run:
 
     def _finish_check(self, check: Check, session: pytest.Session) -> None:
         if check.error is not None and not isinstance(check.error, AssertionError | GuestFault | LoadFault):
-            self.fault = self.fault or check.error
-            session.shouldfail = "a check failed to run"
+            self._stop(check.error, session)
             return
         try:
             report = check.report(self._pack.misconceptions)
         except InfrastructureFault as fault:
-            self.fault = self.fault or fault
-            session.shouldfail = "a check failed to run"
+            self._stop(fault, session)
             return
         blank = check.blank
         if isinstance(check.error, LoadFault):
@@ -280,6 +278,10 @@ class _Run:
         self._unfinished[blank.id] -= 1
         if not self._unfinished[blank.id]:
             self.finish_blank(blank)
+
+    def _stop(self, fault: BaseException, session: pytest.Session) -> None:
+        self.fault = self.fault or fault
+        session.shouldfail = "a check failed to run"
 
     def _tell(self, event: Event) -> None:
         try:

@@ -118,7 +118,7 @@ def assert_close(
     """
     if isinstance(found, Tensor) and not is_close(found, expected, tolerance):
         for misconception, mistaken in (mistakes() if callable(mistakes) else mistakes or {}).items():
-            if _is_the_same(found, mistaken, tolerance):
+            if is_close_or_nan(found, mistaken, tolerance):
                 raise CheckFailed(misconception=misconception)
     tensor = assert_tensor(found, expected.shape, what, floating=expected.is_floating_point())
     if is_close(tensor, expected, tolerance):
@@ -144,6 +144,13 @@ def is_close(found: Tensor, expected: Tensor, tolerance: float = TOLERANCE, *, l
     if not expected.numel():
         return True
     return bool((found.double() - expected.double()).abs().max() <= tolerance * max(_scale(expected), least_scale))
+
+
+def is_close_or_nan(found: Tensor, mistaken: Tensor, tolerance: float = TOLERANCE) -> bool:
+    """`is_close`, where NaN agrees with NaN."""
+    if found.shape != mistaken.shape or not torch.equal(found.isnan(), mistaken.isnan()):
+        return False
+    return is_close(found.double().nan_to_num(), mistaken.double().nan_to_num(), tolerance)
 
 
 def assert_pair(found: object, what: str) -> tuple[Any, Any]:
@@ -289,13 +296,6 @@ def _missed(found: object, several: str | None = None) -> str | None:
     if found is None:
         return "nothing-returned"
     return several if isinstance(found, tuple | list) else None
-
-
-def _is_the_same(found: Tensor, mistaken: Tensor, tolerance: float) -> bool:
-    """Whether they agree, where NaN agrees with NaN."""
-    if found.shape != mistaken.shape or not torch.equal(found.isnan(), mistaken.isnan()):
-        return False
-    return is_close(found.double().nan_to_num(), mistaken.double().nan_to_num(), tolerance)
 
 
 def _scale(expected: Tensor) -> float:

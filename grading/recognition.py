@@ -13,7 +13,7 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from grading.checking import CheckFailed, is_close
+from grading.checking import CheckFailed, is_close_or_nan
 from sandbox.faults import GuestFault
 
 Behaviour = Callable[[Any, Callable[[int], None]], Iterable[Any]]
@@ -42,11 +42,7 @@ def attempt(call: Callable[[], Any]) -> Any:
 def is_alike(found: Any, other: Any) -> bool:
     """Whether two results are the same: tensors to a tolerance, NaN for NaN, exceptions by class and words."""
     if isinstance(found, Tensor) and isinstance(other, Tensor):
-        if found.is_floating_point() != other.is_floating_point() or found.shape != other.shape:
-            return False
-        if not torch.equal(found.isnan(), other.isnan()):
-            return False
-        return is_close(found.double().nan_to_num(), other.double().nan_to_num())
+        return found.is_floating_point() == other.is_floating_point() and is_close_or_nan(found, other)
     if isinstance(found, tuple | list) and isinstance(other, tuple | list):
         return len(found) == len(other) and all(is_alike(a, b) for a, b in zip(found, other, strict=True))
     if isinstance(found, dict) and isinstance(other, dict):

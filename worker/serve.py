@@ -226,10 +226,9 @@ def default_workers() -> int:
 
 def _port(text: str) -> int:
     """A port, for argparse."""
-    port = int(text)
-    if not 0 <= port <= 65535:
-        raise argparse.ArgumentTypeError(f"{text} is no port: they go from 0 to 65535")
-    return port
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: they go from 0 to 65535")
+    return int(text)
 
 
 def _count(text: str) -> int:

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -38,6 +39,28 @@ def run(command: list[str], failure: str) -> None:
         raise BuildFailed(f"{command[0]} is not installed. {failure}") from None
     except subprocess.CalledProcessError as error:
         raise BuildFailed(f"{command[0]} ended with exit code {error.returncode}. {failure}") from None
+
+
+def docker_build(context: Path, tag: str, arguments: dict[str, str], *options: str) -> None:
+    """Build an image from a folder. Raises `BuildFailed`."""
+    command = ["docker", "build", "--tag", tag, *options]
+    for key, value in arguments.items():
+        command += ["--build-arg", f"{key}={value}"]
+    run([*command, str(context)], "What it said stands above.")
+
+
+def tell(build: Callable[[], str]) -> int:
+    """Run a build that returns what to say of it; say that, or why there is nothing. Returns an exit code."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # cleans up as for Ctrl-C
+    try:
+        print(build())
+    except BuildFailed as error:
+        print(error, file=sys.stderr)
+        return 3
+    except KeyboardInterrupt:
+        print("Interrupted: nothing was built.", file=sys.stderr)
+        return 130
+    return 0
 
 
 def make_base(folder: Path, name: str = "noisemark-base", more: tuple[str, ...] = ()) -> str:
@@ -92,10 +115,8 @@ def build(variant: str, base: str, tag: str) -> str:
         shutil.copy(HERE / "strip.py", context)
         identity = context / "id"
         arguments = {"BASE": base, "VARIANT": variant, "VERSIONS": f"torch-{version('torch')}"}
-        command = ["docker", "build", "--network", "none", "--iidfile", str(identity), "--tag", tag]
-        for key, value in arguments.items():
-            command += ["--build-arg", f"{key}={value}"]
-        run([*command, "--file", str(HERE / "Dockerfile"), str(context)], "What it said stands above.")
+        options = ["--network", "none", "--iidfile", str(identity), "--file", str(HERE / "Dockerfile")]
+        docker_build(context, tag, arguments, *options)
         return identity.read_text().strip()
 
 
@@ -109,17 +130,12 @@ def main() -> int:
     )
     parser.add_argument("--tag", default=TAG, help="its name (%(default)s)")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # cleans up as for Ctrl-C
-    try:
+
+    def build_image() -> str:
         identity = build(options.variant, options.base, options.tag)
-    except BuildFailed as error:
-        print(error, file=sys.stderr)
-        return 3
-    except KeyboardInterrupt:
-        print("Interrupted: nothing was built.", file=sys.stderr)
-        return 130
-    print(f"Built {options.tag}. To pin it: NOISEMARK_IMAGE={identity}")
-    return 0
+        return f"Built {options.tag}. To pin it: NOISEMARK_IMAGE={identity}"
+
+    return tell(build_image)
 
 
 if __name__ == "__main__":
