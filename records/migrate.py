@@ -1,7 +1,10 @@
 """Brings a database to the schema that this code expects: `python -m records.migrate`."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from alembic import command
 from alembic.config import Config
@@ -17,14 +20,12 @@ MIGRATION_LOCK = 7_046_029_254  # any number that no other user of the database'
 
 def migrate(database: Database, revision: str = "head") -> None:
     """Upgrade to `revision`. Safe to call from several processes at once, and when nothing is left to do."""
-    with database.engine.begin() as connection:
-        _lock(connection)
+    with _changing(database) as connection:
         command.upgrade(_config(connection), revision)
 
 
 def downgrade(database: Database, revision: str) -> None:
-    with database.engine.begin() as connection:
-        _lock(connection)
+    with _changing(database) as connection:
         command.downgrade(_config(connection), revision)
 
 
@@ -48,10 +49,26 @@ def _config(connection: Connection | None) -> Config:
     return config
 
 
-def _lock(connection: Connection) -> None:
-    """One migration at a time. SQLite's write lock, taken by BEGIN IMMEDIATE, does that by itself."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+@contextmanager
+def _changing(database: Database) -> Iterator[Connection]:
+    """One migration at a time, whole or not at all."""
+    with database.engine.connect() as connection:
+        if connection.dialect.name == "sqlite":
+            # It makes tables anew to alter them, which must not count as deleting what others refer to. Only outside
+            # of a transaction can that be said, so past SQLAlchemy, which begins one.
+            driver: Any = connection.connection.driver_connection
+            driver.execute("PRAGMA foreign_keys = OFF")
+            try:
+                with connection.begin():  # IMMEDIATE: nobody else migrates meanwhile
+                    yield connection
+                    if broken := connection.execute(text("PRAGMA foreign_key_check")).all():
+                        raise AssertionError(f"the migration leaves rows that refer to nothing: {broken[:3]}")
+            finally:
+                driver.execute("PRAGMA foreign_keys = ON")
+        else:
+            with connection.begin():
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+                yield connection
 
 
 def main() -> int:
