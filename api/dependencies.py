@@ -3,22 +3,23 @@
 import base64
 import binascii
 import hmac
-from functools import cache
 from typing import Annotated
 
 from celery import Celery
 from fastapi import Depends, Path, Request
+from sqlalchemy import select
 
 from api.problems import CrossSite, NotFound, NotReady, Unauthorized
 from records.blobs import BlobStore
 from records.broker import make_celery
 from records.database import Database
 from records.hints import Hints
-from records.models import State, Submission
+from records.models import Assignment, State, Submission
 from records.queue import Queue
 from records.settings import Settings
 from records.submissions import Submissions
-from reference.pack import Pack, PackError, load_pack
+from records.versions import Versions
+from reference.pack import Pack
 
 
 class Services:
@@ -28,6 +29,7 @@ class Services:
         self.settings = settings
         self.database = Database(settings.database)
         self.blobs = BlobStore(settings.blob_dir)
+        self.versions = Versions(self.database, self.blobs, settings.version_dir)
         self.submissions = Submissions(self.database, self.blobs, settings.derived_key("receipts"))
         self.hints = Hints(self.database)
         self.queue = Queue(self.database, settings)
@@ -86,17 +88,23 @@ def _presented_token(request: Request) -> str:
             return ""
 
 
-@cache
-def cached_pack(name: str) -> Pack:
-    """Packs are read once per process: what is published does not change under a running server."""
-    return load_pack(name)
+def get_assignment(
+    assignment: Annotated[str, Path(description="as in the list of assignments")], services: ServicesDep
+) -> Assignment:
+    with services.database.read() as session:
+        found = session.get(Assignment, assignment)
+        if found is None:
+            known = ", ".join(session.scalars(select(Assignment.id).order_by(Assignment.id)))
+            raise NotFound(f"There is no assignment {assignment!r}. There are: {known}.")
+        return found
 
 
-def get_pack(assignment: Annotated[str, Path(description="as in the list of assignments")]) -> Pack:
-    try:
-        return cached_pack(assignment)
-    except PackError as error:
-        raise NotFound(str(error)) from None
+AssignmentDep = Annotated[Assignment, Depends(get_assignment)]
+
+
+def get_pack(assignment: AssignmentDep, services: ServicesDep) -> Pack:
+    """The version of the assignment's pack that is in force."""
+    return services.versions.pack(assignment.version_id)
 
 
 PackDep = Annotated[Pack, Depends(get_pack)]

@@ -22,10 +22,11 @@ class RecipeInfo(BaseModel):
     title: str
 
 
-class Assignment(BaseModel):
+class AssignmentInfo(BaseModel):
     id: str
+    course: str
     title: str
-    version: str = Field(description="SHA-256 over the assignment's files")
+    version: str = Field(description="SHA-256 over the files of the pack in force")
     max_score: float
     pass_mark: float = Field(description="share of generated digits that must be read as the digit asked for")
     default_recipe: str

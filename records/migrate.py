@@ -1,4 +1,4 @@
-"""Brings a database to the schema that this code expects: `python -m records.migrate`."""
+"""Brings a database to what this code expects: `python -m records.migrate` makes tables and publishes packs."""
 
 import sys
 from collections.abc import Iterator
@@ -12,8 +12,10 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
+from records.blobs import BlobStore
 from records.database import Database
-from records.settings import ConfigurationError, load_settings
+from records.settings import ConfigurationError, Settings, load_settings
+from records.versions import Versions
 
 MIGRATION_LOCK = 7_046_029_254  # any number that no other user of the database's advisory locks takes
 
@@ -71,14 +73,23 @@ def _changing(database: Database) -> Iterator[Connection]:
                 yield connection
 
 
+def prepare(settings: Settings) -> None:
+    """Everything that has to be there before API and workers start."""
+    database = Database(settings.database)
+    try:
+        migrate(database)
+        Versions(database, BlobStore(settings.blob_dir), settings.version_dir).publish_bundled()
+    finally:
+        database.close()
+
+
 def main() -> int:
     try:
-        database = Database(load_settings().database)
+        settings = load_settings()
     except ConfigurationError as error:
         print(error, file=sys.stderr)
         return 2
-    migrate(database)
-    database.close()
+    prepare(settings)
     return 0
 
 

@@ -64,6 +64,11 @@ class Settings(BaseSettings):
     def blob_dir(self) -> Path:
         return self.data_dir / "blobs"
 
+    @property
+    def version_dir(self) -> Path:
+        """Where published packs lie unpacked: a cache, which the blobs can fill again."""
+        return self.data_dir / "versions"
+
     @model_validator(mode="after")
     def _refuse_unsafe(self) -> Self:
         if self.secret_key is not None and len(self.secret_key.get_secret_value()) < MIN_SECRET:

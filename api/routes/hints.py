@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path
 
-from api.dependencies import OwnSubmission, ServicesDep, cached_pack
+from api.dependencies import OwnSubmission, ServicesDep
 from api.problems import NoHint, NotFound, describe
 from api.schemas import BlankHints, Hint, SubmissionHints
 from grading.report import Report
@@ -18,7 +18,7 @@ router = APIRouter(prefix="/submissions/{submission}/hints", tags=["hints"])
 @router.get("", responses=describe(NotFound))
 def get_hints(submission: OwnSubmission, services: ServicesDep) -> SubmissionHints:
     """What has been revealed so far, what there is to ask for, and what it costs."""
-    pack = cached_pack(submission.assignment)
+    pack = services.versions.pack(submission.grading.version_id)
     report = read_report(submission, services)
     history = services.hints.history(submission.id)
     blanks = [present(pack, blank, history, report) for blank in pack.blanks if blank.id in pack.hints]
@@ -35,7 +35,7 @@ def ask_for_hint(
     services: ServicesDep,
 ) -> BlankHints:
     """Reveal the next step. It is recorded, also for the hand-ins that improve on this one."""
-    pack = cached_pack(submission.assignment)
+    pack = services.versions.pack(submission.grading.version_id)
     found = next((known for known in pack.blanks if known.id == blank and blank in pack.hints), None)
     if found is None:
         raise NotFound(f"There are no hints for {blank!r}.")

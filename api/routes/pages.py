@@ -21,8 +21,8 @@ templates = Jinja2Templates(Path(__file__).parent.parent / "templates")
 
 
 @router.get("/")
-def show_home(request: Request) -> HTMLResponse:
-    context = {"assignments": list_assignments(), "suffixes": ",".join(SUFFIXES)}
+def show_home(request: Request, services: ServicesDep) -> HTMLResponse:
+    context = {"assignments": list_assignments(services), "suffixes": ",".join(SUFFIXES)}
     return templates.TemplateResponse(request, "home.html", context)
 
 
