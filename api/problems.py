@@ -3,9 +3,11 @@
 Problem                      one class per kind of error; each carries its status
 |-- Unauthorized             401
 |-- CrossSite                403
+|-- Forbidden                403
 |-- NotFound                 404
 |-- NotReady                 409
 |-- NoHint                   409
+|-- Taken                    409
 |-- TooLarge                 413
 |-- Unprocessable            422
 `-- IdempotencyKeyReused     422
@@ -76,6 +78,14 @@ class CrossSite(Problem):
     title = "Not from here"
 
 
+class Forbidden(Problem):
+    """The caller's role, or the scope of his token, does not reach."""
+
+    status = HTTPStatus.FORBIDDEN
+    name = "forbidden"
+    title = "Not for you to do"
+
+
 class NotFound(Problem):
     """There is no such thing, or it is somebody else's: the two look the same."""
 
@@ -98,6 +108,14 @@ class NoHint(Problem):
     status = HTTPStatus.CONFLICT
     name = "no-hint"
     title = "There is no hint to be had"
+
+
+class Taken(Problem):
+    """The name is in use already."""
+
+    status = HTTPStatus.CONFLICT
+    name = "taken"
+    title = "The name is taken"
 
 
 class TooLarge(Problem):
