@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session, joinedload
 
 from records.blobs import BlobStore
 from records.database import Database
+from records.intake_rules import admit
 from records.models import Artifact, Assignment, Event, Grading, Improvement, State, Submission, utc_now
 
 ID_BYTES = 16  # 128 bits: the id is a capability, so nobody may guess one
@@ -36,12 +37,16 @@ class HandedIn:
     content: bytes
     user_id: int | None = None  # None: handed in without an account
     improves_on: str | None = None  # id of an earlier submission for the same assignment
+    # Where staff hands in for a student: no date and no cap refuses it, and it may have come earlier, elsewhere
+    by_staff: bool = False
+    received_at: datetime | None = None  # None: now
 
 
 @dataclass(frozen=True, kw_only=True)
 class Intake:
     submission: Submission
     replayed: bool  # the idempotency key was known: nothing was stored
+    identical: bool = False  # the student had handed in the same bytes: nothing was stored, no attempt is used
 
 
 class Submissions:
@@ -60,6 +65,7 @@ class Submissions:
 
         Raises:
             IdempotencyConflict: the key came before with other content.
+            Refused: the assignment's policy does not allow it.
             UnknownEarlier: what it is to improve on is not there, or for another assignment.
         """
         key_hash = None if idempotency_key is None else hashlib.sha256(idempotency_key.encode()).hexdigest()
@@ -68,6 +74,8 @@ class Submissions:
             with self._database.write() as session:
                 if key_hash is not None and (earlier := _by_idempotency_key(session, key_hash)) is not None:
                     return _replay(earlier, handed_in, sha256)
+                if (same := self._admit(session, handed_in, sha256)) is not None:
+                    return Intake(submission=same, replayed=False, identical=True)
                 return Intake(submission=self._insert(session, handed_in, sha256, key_hash), replayed=False)
         except IntegrityError:  # the same request came in twice at once, and the other one was faster
             with self._database.read() as session:
@@ -75,10 +83,20 @@ class Submissions:
                     raise
                 return _replay(earlier, handed_in, sha256)
 
+    def _admit(self, session: Session, handed_in: HandedIn, sha256: str) -> Submission | None:
+        if handed_in.user_id is None:
+            return None
+        bound = not handed_in.by_staff
+        return admit(
+            session, handed_in.assignment, handed_in.user_id, handed_in.recipe, sha256, self._clock(), bound=bound
+        )
+
     def _insert(self, session: Session, handed_in: HandedIn, sha256: str, key_hash: str | None) -> Submission:
         now = self._clock()
+        assignment = session.get_one(Assignment, handed_in.assignment)
         submission_id = secrets.token_hex(ID_BYTES)
-        receipt = "\0".join(("receipt", submission_id, handed_in.assignment, sha256, now.isoformat()))
+        received_at = handed_in.received_at or now
+        receipt = "\0".join(("receipt", submission_id, handed_in.assignment, sha256, received_at.isoformat()))
         submission = Submission(
             id=submission_id,
             assignment=handed_in.assignment,
@@ -86,7 +104,7 @@ class Submissions:
             file_name=handed_in.file_name,
             sha256=sha256,
             size=len(handed_in.content),
-            created_at=now,
+            created_at=received_at,
             receipt=hmac.digest(self._key, receipt.encode(), "sha256").hex(),
             idempotency_key=key_hash,
         )
@@ -95,7 +113,7 @@ class Submissions:
             submission=submission,
             counts=True,
             recipe=handed_in.recipe,
-            version_id=session.get_one(Assignment, handed_in.assignment).version_id,
+            version_id=assignment.version_id,
             turn=_waiting(session, handed_in.user_id),
             created_at=now,
             available_at=now,
