@@ -5,14 +5,20 @@ Problem                      one class per kind of error; each carries its statu
 |-- CrossSite                403
 |-- Forbidden                403
 |-- NotFound                 404
+|-- NotOpen                  403
+|-- TooLate                  403
 |-- NotReady                 409
 |-- NoHint                   409
 |-- Taken                    409
+|-- AlreadyEnded             409
+|-- Busy                     429
+|-- AttemptLimit             429
 |-- TooLarge                 413
 |-- Unprocessable            422
 `-- IdempotencyKeyReused     422
 """
 
+import math
 from http import HTTPStatus
 from typing import Any, ClassVar
 
@@ -24,6 +30,9 @@ from starlette.exceptions import HTTPException
 
 from api.headers import HEADERS
 from grading.outcomes import BadInput
+from records.intake_rules import Refused
+from records.models import utc_now
+from records.policy import Refusal
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:noisemark:problem:"
@@ -94,6 +103,30 @@ class NotFound(Problem):
     title = "There is no such thing"
 
 
+class NotOpen(Problem):
+    """The assignment is not open yet; `Retry-After` and `opens_at` say when it will be."""
+
+    status = HTTPStatus.FORBIDDEN
+    name = "not-open"
+    title = "Not open yet"
+
+
+class TooLate(Problem):
+    """The assignment takes nothing any more."""
+
+    status = HTTPStatus.FORBIDDEN
+    name = "too-late"
+    title = "Too late"
+
+
+class AttemptLimit(Problem):
+    """All attempts are used up: of this day, when `Retry-After` says how long it takes, or altogether."""
+
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    name = "attempt-limit"
+    title = "No attempt is left"
+
+
 class NotReady(Problem):
     """There is no report (yet); `state` says why."""
 
@@ -108,6 +141,22 @@ class NoHint(Problem):
     status = HTTPStatus.CONFLICT
     name = "no-hint"
     title = "There is no hint to be had"
+
+
+class AlreadyEnded(Problem):
+    """The grading has ended, and cannot be cancelled."""
+
+    status = HTTPStatus.CONFLICT
+    name = "already-ended"
+    title = "The grading has ended"
+
+
+class Busy(Problem):
+    """Too many hand-ins wait; `Retry-After` says when to come back."""
+
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    name = "busy"
+    title = "Too busy"
 
 
 class Taken(Problem):
@@ -159,6 +208,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(BadInput, _bad_input)
+    app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -178,6 +228,21 @@ async def _validation(_request: Request, error: Exception) -> JSONResponse:
 
 async def _bad_input(_request: Request, error: Exception) -> JSONResponse:
     return _respond(Unprocessable.status, Unprocessable.name, Unprocessable.title, str(error))
+
+
+async def _refused(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, Refused)
+    return await _http(request, refusal_problem(error.refusal))
+
+
+def refusal_problem(refusal: Refusal) -> Problem:
+    """What a policy says against a hand-in."""
+    kind = {"not_open": NotOpen, "too_late": TooLate, "attempt_limit": AttemptLimit}[refusal.reason]
+    if refusal.retry_at is None:
+        return kind(refusal.message)
+    seconds = max(1, math.ceil((refusal.retry_at - utc_now()).total_seconds()))
+    member = "opens_at" if refusal.reason == "not_open" else "retry_at"
+    return kind(refusal.message, {"Retry-After": str(seconds)}, **{member: refusal.retry_at.isoformat()})
 
 
 async def _unexpected(_request: Request, _error: Exception) -> JSONResponse:

@@ -19,7 +19,7 @@ from grading.report import Report
 
 Model = TypeVar("Model", bound=BaseModel)
 
-FINAL_STATES = ("done", "rejected", "faulted")
+FINAL_STATES = ("done", "rejected", "faulted", "cancelled")
 _TIMEOUT = httpx.Timeout(30.0)  # seconds; the server answers at once, and a slow line carries 16 MB in that time
 _STREAM_TIMEOUT = httpx.Timeout(30.0, read=60.0)  # seconds; the server sends a sign of life every 15
 _ATTEMPTS = 5  # in a row without anything new, before a broken stream is given up

@@ -141,7 +141,7 @@ def _watch(client: "Client", submission: "Status") -> None:
                 break
             _show(event, emit)
     message = str(event.data.get("message") or "There is no report, and the server does not say why.")
-    if event.type == "rejected":
+    if event.type in ("rejected", "cancelled"):
         raise UnusableInput(message)
     if event.type == "faulted":
         raise Unavailable(message)

@@ -8,10 +8,11 @@ import gc
 import platform
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from grading.events import Emit, Stage, StageFinished, StageStarted
@@ -20,7 +21,7 @@ from grading.harvest import harvest
 from grading.hyperparameters import read_hyperparameters
 from grading.outcomes import InfrastructureFault
 from grading.report import Classifier, Interval, Provenance, Report
-from grading.scoring import score_report
+from grading.scoring import rescored, reused, score_report
 from grading.seeds import Seeds
 from reference.pack import Pack, Recipe
 from sandbox.backend import Backend
@@ -28,10 +29,20 @@ from sandbox.faults import SandboxError
 from sandbox.limits import Limits
 
 if TYPE_CHECKING:
+    from grading.real_digits import Equipment
     from reference.classifiers import Metadata
 
 # The parts whose version can change what a grading says
 PARTS = ("noisemark", "torch", "einops", "numpy", "pytest")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """What earlier gradings of the same hand-in found out, and what need not be found out again."""
+
+    checks: Report | None = None  # the checks as this one has them; None: check
+    training: Report | None = None  # training and generation as this one has them; None: train, where that is asked for
+    artifacts: Mapping[str, bytes] = MappingProxyType({})  # the pictures that `training` refers to
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +63,7 @@ def grade(
     train: bool,
     device: str,
     emit: Emit,
+    known: Known = Known(),
 ) -> Grading:
     """Grade a hand-in, computing with one thread from then on.
 
@@ -66,49 +78,68 @@ def grade(
         train: whether to train and generate, or to stop after the checks.
         device: where the guest trains, "cpu" or "cuda".
         emit: called with each event, from this thread.
+        known: results that are taken over. With checks and training both known no guest is started: what remains are
+            points, tiers and words by this pack.
 
     Raises:
         InfrastructureFault: something of ours failed, or a data set is missing. Nothing a student does leads there.
     """
     try:
-        return _grade(hand_in, pack, recipe, backend, key, train, device, emit)
+        return _grade(hand_in, pack, recipe, backend, key, train, device, emit, known)
     except SandboxError as error:
         raise InfrastructureFault(str(error)) from error
 
 
 def _grade(
-    hand_in: HandIn, pack: Pack, recipe: Recipe, backend: Backend, key: bytes, train: bool, device: str, emit: Emit
+    hand_in: HandIn,
+    pack: Pack,
+    recipe: Recipe,
+    backend: Backend,
+    key: bytes,
+    train: bool,
+    device: str,
+    emit: Emit,
+    known: Known,
 ) -> Grading:
     clock = Clock(emit)
     seeds = Seeds(key, hand_in.sha256)
-    with backend.start(Limits()) as guest:
+    equipment: Equipment | None = None
+    with backend.start(Limits()) if known.checks is None else nullcontext() as guest:
         with clock.stage("inspect"):
             answers = harvest(hand_in, pack)
+        if known.checks is None or train:
+            # torch comes in only here, see above
+            with _no_garbage_collection():
+                import torch
 
-        # torch comes in only here, see above
-        with _no_garbage_collection():
-            import torch
+                from grading.check import run_checks
+                from grading.reference import Reference
 
-            from grading.check import run_checks
-            from grading.reference import Reference
-
-        torch.set_num_threads(1)
-
-        equipment = None
+            torch.set_num_threads(1)
+            reference = Reference(pack)
         if train:
             from grading.runs import load_equipment
 
             # Before the student waits for checks, so that a missing data set is known at once
             equipment = load_equipment(recipe)
-        reference = Reference(pack)
-        with clock.stage("check"):
-            blanks = run_checks(answers, pack, reference, guest, seeds, emit)
+        if guest is None:
+            assert known.checks is not None  # by the choice above
+            blanks = rescored(known.checks, pack)
+        else:
+            with clock.stage("check"):
+                blanks = run_checks(answers, pack, reference, guest, seeds, emit)
 
     training, generation = None, None
+    classifier = None
     artifacts: dict[str, bytes] = {}
-    if equipment is not None:
+    if known.training is not None:
+        training, generation = reused(known.training, blanks, pack)
+        classifier, device = known.training.provenance.classifier, known.training.provenance.device
+        artifacts = dict(known.artifacts)
+    elif equipment is not None:
         from grading.runs import run_pipelines
 
+        classifier = _classifier(equipment.classifier.metadata)
         training, generation, artifacts = run_pipelines(
             answers,
             blanks,
@@ -129,14 +160,16 @@ def _grade(
             pack_version=pack.version,
             recipe=recipe.name,
             dataset=recipe.dataset,
-            classifier=None if equipment is None else _classifier(equipment.classifier.metadata),
+            classifier=classifier,
             seed=seeds.fingerprint,
             backend=backend.name,
             isolation=backend.isolation,
+            image=backend.image,
             sandboxed=backend.sandboxed,
             device=device,
             versions={"python": platform.python_version()} | {part: version(part) for part in PARTS},
             seconds=dict(clock.seconds),
+            reused=[name for name, report in (("check", known.checks), ("train", known.training)) if report],
             graded_at=datetime.now(UTC),
         )
         notices = [*hand_in.notices, *answers.notices]

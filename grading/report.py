@@ -2,7 +2,7 @@
 
 import json
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -256,10 +256,12 @@ class Provenance(_Part):
     seed: str  # fingerprint of the seed's source, not the seed
     backend: str
     isolation: str  # in words, and what is missing
+    image: str | None = None  # digest of the image that the guest ran in; None: it was none
     sandboxed: bool  # False: student code ran without a sandbox; shown in red
     device: str
     versions: dict[str, str]
     seconds: dict[str, float]  # per stage
+    reused: list[str] = []  # stages whose results an earlier grading of the same hand-in had found
     graded_at: datetime
 
 
@@ -310,6 +312,29 @@ class Report(_Part):
     flags: list[Flag] = []  # for a person to confirm
     notices: list[str] = []  # about the hand-in as a whole
     provenance: Provenance
+
+
+def outcome(report: Report) -> dict[str, Any]:
+    """What a report says, in short: all that gradebooks and diffs need of it."""
+    submitted = report.generation.submitted if report.generation else None
+    accuracy = submitted.accuracy if submitted else None
+    blank_points = sum(blank.points for blank in report.blanks)
+    blank_maximum = sum(blank.max_points for blank in report.blanks)
+    return {
+        "verdict": report.verdict,
+        "summary": report.summary,
+        "score": report.score,
+        "max_score": report.max_score,
+        "tier": report.tier,
+        "accuracy": accuracy and accuracy.model_dump(include={"estimate", "low", "high"}),
+        "accuracy_points": report.score - blank_points,
+        "accuracy_max": report.max_score - blank_maximum,
+        "blanks": {
+            blank.id: {"status": blank.status, "points": blank.points, "max_points": blank.max_points}
+            for blank in report.blanks
+        },
+        "flags": [flag.id for flag in report.flags],
+    }
 
 
 if __name__ == "__main__":  # python -m grading.report > docs/report.schema.json

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from grading.diagnosis import diagnose
 from grading.integrity import raise_flags
-from grading.outcomes import Outcome
+from grading.outcomes import InfrastructureFault, Outcome
 from grading.report import (
     BlankReport,
     Generation,
@@ -57,6 +57,50 @@ def score_report(
         notices=list(notices),
         provenance=provenance,
     )
+
+
+def rescored(checks: Report, pack: Pack) -> list[BlankReport]:
+    """The blanks of an earlier grading, worth what this pack says.
+
+    Raises:
+        InfrastructureFault: this pack asks for other blanks, which nobody has checked.
+    """
+    worth = {blank.id: blank for blank in pack.blanks}
+    if {blank.id for blank in checks.blanks} != worth.keys():
+        raise InfrastructureFault("This version asks for other blanks than were checked: check them anew.")
+    return [
+        blank.model_copy(
+            update={
+                "max_points": worth[blank.id].points,
+                "points": worth[blank.id].points if blank.status is Outcome.PASSED else 0.0,
+            }
+        )
+        for blank in checks.blanks
+    ]
+
+
+def reused(earlier: Report, blanks: Sequence[BlankReport], pack: Pack) -> tuple[Training | None, Generation | None]:
+    """Training and generation of an earlier grading, judged by this pack's mark.
+
+    A repaired run belongs to the blanks that stand-ins took the place of: where others fail now, it goes.
+    """
+    training, generation = earlier.training, earlier.generation
+    if training is None or generation is None:
+        return training, generation
+    failed = {blank.id for blank in blanks if blank.status is not Outcome.PASSED}
+    repaired = training.repaired
+    if repaired is not None and not set(repaired.repaired_blanks) <= failed:
+        training = training.model_copy(update={"repaired": None})
+        generation = generation.model_copy(update={"repaired": None})
+    mark = pack.file.accuracy.pass_mark
+    runs = {name: _judged_anew(run, mark) for name, run in generation if isinstance(run, GenerationRun)}
+    return training, generation.model_copy(update=runs)
+
+
+def _judged_anew(run: GenerationRun, mark: float) -> GenerationRun:
+    if mark == run.pass_mark or run.accuracy is None:
+        return run
+    return run.model_copy(update={"pass_mark": mark, "passed": run.accuracy.estimate >= mark})
 
 
 def _passed(run: GenerationRun | None) -> bool:

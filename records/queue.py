@@ -2,30 +2,50 @@
 
     queued -> running -> done | rejected
       ^          |
-      +----------+  fault of ours, lease expired, or given back;  after the last attempt -> faulted
+      +----------+  checked, and training follows; or a fault of ours, lease expired, given back
+                    after the last attempt -> faulted
+    queued, running -> cancelled
+
+A grading that trains goes through the queue twice: checks take seconds, and must not wait behind others' trainings.
+Rows that are queued are themselves what a message broker would have to be told reliably: a worker that was not woken
+finds them when it next looks.
 
 A lease is a random token. Whoever has lost it (it expired and the grading was taken away) can change nothing any more,
 so that two workers never both finish a grading, whatever the clocks of their machines say.
 """
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from sqlalchemy import CursorResult, func, select, update
+from sqlalchemy import CursorResult, Select, func, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from records.database import Database
-from records.models import Artifact, Event, Grading, State, Submission, utc_now
+from records.models import Artifact, Assignment, Event, Grading, Mode, Need, State, Submission, Worker, utc_now
 from records.settings import Settings
 
+CPU_NEEDS = (Need.CHECK, Need.TRAIN_CPU)
+LIVE, REGRADE = 0, 1  # priorities
+PROGRESS_PREFIX = "progress-"  # of artifacts that belong to a training under way, and to no report
+RECENT = 20  # gradings that an estimate rests on: enough for a mean, few enough to follow a change of recipe
+SILENT_SECONDS = 30.0  # a worker tells of itself every few seconds; one silent for longer is gone
+_TURNS = (Grading.priority, Grading.need, Grading.turn, Grading.id)
 FAULT_MESSAGE = "Something of ours failed, several times. It is our fault and costs you nothing; your hand-in is safe."
 
 
 class LostLease(Exception):  # noqa: N818  (what happened, in the words of lease-based queues)
     """The lease expired, and the grading is no longer this worker's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Basis:
+    """What an earlier grading of the same hand-in left, to be used again."""
+
+    report_sha256: str
+    artifacts: Mapping[str, str]  # name -> SHA-256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +57,14 @@ class Lease:
     attempt: int  # 1 for the first
     submission_id: str
     assignment: str
+    version_id: str
     recipe: str
+    mode: Mode
+    need: Need
     file_name: str
     sha256: str  # of the hand-in
+    checked_sha256: str | None  # report of the checks, where this is the training that follows them
+    basis: Basis | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +86,8 @@ class Result:
 
     report_sha256: str
     html_sha256: str
-    pack_version: str
     artifacts: tuple[NewArtifact, ...]
-    summary: dict[str, Any]  # what the last event tells
+    outcome: dict[str, Any]  # `grading.report.outcome`
 
 
 class Queue:
@@ -74,17 +98,27 @@ class Queue:
         self._settings = settings
         self._clock = clock
 
-    def claim(self, worker: str) -> Lease | None:
-        """Take the oldest grading that waits, or None. No two callers ever get the same one."""
+    def claim(self, worker: str, needs: Collection[Need] = CPU_NEEDS) -> Lease | None:
+        """Take the next grading of those needs that waits, or None. No two callers ever get the same one.
+
+        Live submissions go before regrades, checks before trainings; then one of each student before the second of any.
+        """
         now = self._clock()
         with self._database.write() as session:
             grading = session.scalar(
                 select(Grading)
-                .where(Grading.state == State.QUEUED, Grading.available_at <= now)
-                .order_by(Grading.id)
+                .join(Grading.submission)
+                .join(Assignment, Assignment.id == Submission.assignment)
+                .where(
+                    Grading.state == State.QUEUED,
+                    Grading.need.in_(needs),
+                    Grading.available_at <= now,
+                    Assignment.paused.is_(None),
+                )
+                .order_by(*_TURNS)
                 .limit(1)
                 # PostgreSQL: pass over what another worker is just claiming. SQLite: writers come one by one anyway.
-                .with_for_update(skip_locked=True)
+                .with_for_update(skip_locked=True, of=Grading)
             )
             if grading is None:
                 return None
@@ -103,9 +137,14 @@ class Queue:
                 attempt=grading.attempts,
                 submission_id=submission.id,
                 assignment=submission.assignment,
+                version_id=grading.version_id,
                 recipe=grading.recipe,
+                mode=grading.mode,
+                need=grading.need,
                 file_name=submission.file_name,
                 sha256=submission.sha256,
+                checked_sha256=grading.checked_sha256,
+                basis=_basis(session, grading),
             )
 
     def record(
@@ -126,15 +165,23 @@ class Queue:
             _add_artifacts(session, lease.grading_id, artifacts)
             _add_events(session, lease.grading_id, events, now)
 
+    def train_next(self, lease: Lease, checked_sha256: str, need: Need) -> None:
+        """The checks are done: let the training wait for whoever can do it. Raises `LostLease`."""
+        now = self._clock()
+        values = {"checked_sha256": checked_sha256, "need": need, "attempts": 0}
+        with self._database.write() as session:
+            self._requeue(session, lease, values, now)
+
     def finish(self, lease: Lease, result: Result) -> None:
         """The grading is done, for good. Raises `LostLease`."""
         values = {
             "report_sha256": result.report_sha256,
             "html_sha256": result.html_sha256,
-            "pack_version": result.pack_version,
+            "outcome": result.outcome,
         }
+        told = {name: result.outcome.get(name) for name in ("verdict", "score", "max_score", "summary")}
         with self._database.write() as session:
-            self._end(session, lease, State.DONE, values, result.summary)
+            self._end(session, lease, State.DONE, values, told)
             _add_artifacts(session, lease.grading_id, result.artifacts)
 
     def reject(self, lease: Lease, message: str) -> None:
@@ -152,11 +199,14 @@ class Queue:
 
     def release(self, lease: Lease) -> None:
         """Give the grading back, so that another worker takes it at once. The attempt does not count."""
-        now = self._clock()
-        values = {"state": State.QUEUED, "lease": None, "lease_expires_at": None, "available_at": now}
         with self._database.write() as session:
-            _update(session, lease, values | {"attempts": Grading.attempts - 1})
-            _add_events(session, lease.grading_id, [NewEvent(type=State.QUEUED, data={})], now)
+            self._requeue(session, lease, {"attempts": Grading.attempts - 1}, self._clock())
+
+    def cancel(self, grading_id: int, message: str) -> bool:
+        """Give a grading up, waiting or running. False where it has ended already."""
+        now = self._clock()
+        with self._database.write() as session:
+            return cancel(session, grading_id, message, now)
 
     def reap(self) -> int:
         """Take away what workers have shown no sign of life for. Returns how many gradings that were."""
@@ -175,9 +225,38 @@ class Queue:
         """The place of a waiting grading in the queue, 1 for the next one; None when it does not wait."""
         if grading.state is not State.QUEUED:
             return None
+        place = (grading.priority, grading.need, grading.turn, grading.id)
+        ahead = select(func.count(Grading.id)).where(Grading.state == State.QUEUED, tuple_(*_TURNS) < place)
         with self._database.read() as session:
-            ahead = select(func.count()).where(Grading.state == State.QUEUED, Grading.id < grading.id)
-            return 1 + session.scalars(ahead.select_from(Grading)).one()
+            return 1 + session.scalars(ahead).one()
+
+    def waiting(self) -> int:
+        """How many gradings of live submissions wait."""
+        with self._database.read() as session:
+            waiting = select(func.count(Grading.id)).where(Grading.state == State.QUEUED, Grading.priority == LIVE)
+            return session.scalars(waiting).one()
+
+    def seconds_until_done(self, grading: Grading) -> float | None:
+        """An estimate for a grading that waits: what is ahead of it, shared among the workers that take such things.
+
+        None where it does not wait, where no such worker is there, or where nothing like it has been graded yet.
+        """
+        position = self.position(grading)
+        if position is None:
+            return None
+        with self._database.read() as session:
+            workers = sum(grading.need in worker.needs for worker in session.scalars(_present(self._clock())))
+            recent = (
+                select(Grading.started_at, Grading.finished_at)
+                .where(Grading.state == State.DONE, Grading.recipe == grading.recipe, Grading.mode == grading.mode)
+                .order_by(Grading.id.desc())
+                .limit(RECENT)
+            )
+            seconds = [(row.finished_at - row.started_at).total_seconds() for row in session.execute(recent)]
+        if not workers or not seconds:
+            return None
+        rounds = -(-position // workers)
+        return float(rounds * sum(seconds) / len(seconds))
 
     def _expiry(self, now: datetime) -> datetime:
         return now + timedelta(seconds=self._settings.lease_seconds)
@@ -187,6 +266,11 @@ class Queue:
         values = values | {"state": state, "lease": None, "lease_expires_at": None, "finished_at": now}
         _update(session, lease, values)
         _add_events(session, lease.grading_id, [NewEvent(type=state, data=data)], now)
+
+    def _requeue(self, session: Session, lease: Lease, values: dict[str, Any], now: datetime) -> None:
+        queued = {"state": State.QUEUED, "lease": None, "lease_expires_at": None, "available_at": now}
+        _update(session, lease, queued | values)
+        _add_events(session, lease.grading_id, [NewEvent(type=State.QUEUED, data={})], now)
 
     def _retry_or_give_up(self, session: Session, grading: Grading, fault: str) -> None:
         now = self._clock()
@@ -203,6 +287,32 @@ class Queue:
             grading.available_at = now + timedelta(seconds=delay)
             event = NewEvent(type="retrying", data={"attempt": grading.attempts, "seconds": delay})
         _add_events(session, grading.id, [event], now)
+
+
+def cancel(session: Session, grading_id: int, message: str, now: datetime) -> bool:
+    """As `Queue.cancel`, within a transaction."""
+    ended = {"state": State.CANCELLED, "lease": None, "lease_expires_at": None, "finished_at": now, "message": message}
+    waiting = update(Grading).where(Grading.id == grading_id, Grading.state.in_((State.QUEUED, State.RUNNING)))
+    if cast(CursorResult[Any], session.execute(waiting.values(**ended))).rowcount != 1:
+        return False
+    _add_events(session, grading_id, [NewEvent(type=State.CANCELLED, data={"message": message})], now)
+    return True
+
+
+def _present(now: datetime) -> Select[Worker]:
+    return select(Worker).where(Worker.seen_at > now - timedelta(seconds=SILENT_SECONDS), Worker.fit)
+
+
+def _basis(session: Session, grading: Grading) -> Basis | None:
+    if grading.basis_id is None:
+        return None
+    basis = session.get_one(Grading, grading.basis_id)
+    assert basis.report_sha256 is not None  # a regrade takes only what is done as a basis
+    artifacts = session.scalars(select(Artifact).where(Artifact.grading_id == basis.id))
+    return Basis(
+        report_sha256=basis.report_sha256,
+        artifacts={found.name: found.sha256 for found in artifacts if not found.name.startswith(PROGRESS_PREFIX)},
+    )
 
 
 def _update(session: Session, lease: Lease, values: dict[str, Any]) -> None:

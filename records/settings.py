@@ -13,6 +13,8 @@ from typing import Any, Literal, Self
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from records.models import Need
+
 SECRETS_DIR = Path("/run/secrets")  # where Docker and Podman mount secrets
 MIN_SECRET = 16  # characters: 64 bits even when somebody writes hexadecimal digits
 
@@ -40,9 +42,13 @@ class Settings(BaseSettings):
     launcher: Path | None = None  # the socket of a launcher, which then chooses the sandbox in place of each judge
     device: Literal["auto", "cpu", "cuda"] = "auto"
     train: bool = True  # False: checks only, for a course that wants no training
+    # What a worker takes. None: checks and training, on a GPU where there is one.
+    needs: list[Need] | None = None
     # As much as `grading.archive` reads, and no more than that has any use.
     max_upload_bytes: int = Field(default=20 * 2**20, gt=0)
     max_files: int = Field(default=50, gt=0)  # per submission: a hand-in has one to five
+    # Live submissions that may wait; whoever comes then is told when to come back. An hour's work of ten workers.
+    max_waiting: int = Field(default=2000, gt=0)
     # How long a grading may go without a sign of life. The worker gives one every third of it, so two may be lost.
     lease_seconds: float = Field(default=30.0, gt=0)
     # A third failure in a row is no passing trouble.

@@ -116,6 +116,7 @@ class Recipe(_Part):
     learning_rate: float
     warmup_images: int
     ema_half_life_images: int
+    gpu: bool = False  # takes hours without one
 
 
 class PackFile(_Part):

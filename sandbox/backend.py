@@ -12,6 +12,7 @@ class Backend(ABC):
 
     name: str  # the word by which it is chosen
     isolation: str  # one line for reports, with what could not be enforced
+    image: str | None = None  # digest of what guests run in, where that is an image
     sandboxed = True  # whether there is a wall at all
 
     @abstractmethod

@@ -213,10 +213,10 @@ class ContainerBackend(Backend):
         self._runtime = RUNTIMES[name]
         self._client = engine()
         try:
-            self._image = _image(self._client)
+            self.image: str = _image(self._client)
             if self._runtime not in self._client.info()["Runtimes"]:
                 raise SandboxUnavailable(f"the Docker engine has no runtime {self._runtime}. {REGISTER_RUNSC}")
-            self.isolation = _isolation(self._client, self._runtime, self._image)
+            self.isolation = _isolation(self._client, self._runtime, self.image)
         except BaseException:
             self._client.close()
             raise
@@ -233,7 +233,7 @@ class ContainerBackend(Backend):
                 listener.listen(1)
                 (folder / "socket").chmod(0o666)  # the container's uid is nobody's
                 folder.chmod(0o711)  # whoever else could connect would have to know its name, and be the first
-                container = _run(self._client, self._image, self._runtime, limits, folder)
+                container = _run(self._client, self.image, self._runtime, limits, folder)
                 try:
                     control = _accept(listener, container)
                 except BaseException:

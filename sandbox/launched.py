@@ -28,6 +28,7 @@ class Launched(Backend):
             greeting, _ = _receive(connection, GREETING_SECONDS)
         self.name = greeting["backend"]
         self.isolation = greeting["isolation"]
+        self.image = greeting["image"]
         self.sandboxed = greeting["sandboxed"]
 
     def _connect(self) -> socket.socket:

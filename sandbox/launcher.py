@@ -104,7 +104,7 @@ class Launcher:
         with connection:
             try:
                 connection.settimeout(REQUEST_SECONDS)
-                about = {name: getattr(self._backend, name) for name in ("name", "isolation", "sandboxed")}
+                about = {name: getattr(self._backend, name) for name in ("name", "isolation", "image", "sandboxed")}
                 _send(connection, {"backend": about.pop("name"), **about})
                 request = _read(connection)
                 if request is None:

@@ -4,9 +4,8 @@
 def main() -> None:
     import quick_judge
 
-    from records.blobs import BlobStore
     from records.database import Database
-    from records.queue import Queue
+    from records.models import Need
     from records.settings import load_settings
     from worker.__main__ import drop_environment
     from worker.app import ARGUMENTS, make_app
@@ -15,9 +14,9 @@ def main() -> None:
 
     settings = load_settings()
     drop_environment()
-    queue = Queue(Database(settings.database), settings)
     judges = Judges(quick_judge.run, preload=("quick_judge",))
-    grader = Grader(settings, queue, BlobStore(settings.blob_dir), judges)
+    needs = settings.needs or [Need.CHECK, Need.TRAIN_CPU]
+    grader = Grader(settings, Database(settings.database), judges, needs, canary=None)
     make_app(settings, grader).worker_main(list(ARGUMENTS))
 
 

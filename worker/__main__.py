@@ -39,9 +39,11 @@ def main() -> int:
 
     from records.blobs import BlobStore
     from records.database import Database
-    from records.queue import Queue
+    from records.models import Need
     from records.settings import ConfigurationError, load_settings
+    from records.versions import Versions
     from worker.app import ARGUMENTS, make_app
+    from worker.canary import Canary
     from worker.grader import Grader
     from worker.judges import Judges
     from worker.probe import SandboxMissing, check_sandbox
@@ -56,12 +58,14 @@ def main() -> int:
     judges = Judges()
     structlog.get_logger().info("looking for a sandbox", sandbox=settings.backend)  # takes seconds
     try:
-        check_sandbox(judges, settings)
+        cuda = check_sandbox(judges, settings)
     except SandboxMissing as error:
         print(error, file=sys.stderr)
         return 3
     database = Database(settings.database)
-    grader = Grader(settings, Queue(database, settings), BlobStore(settings.blob_dir), judges)
+    needs = settings.needs or ([*Need] if cuda else [Need.CHECK, Need.TRAIN_CPU])
+    versions = Versions(database, BlobStore(settings.blob_dir), settings.version_dir)
+    grader = Grader(settings, database, judges, needs, Canary(settings, database, versions, judges))
     # Run by root, Celery warns of pickled messages. Ours are JSON, and carry nothing.
     warnings.simplefilter("ignore", SecurityWarning)
     make_app(settings, grader).worker_main(list(ARGUMENTS))

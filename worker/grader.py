@@ -1,17 +1,27 @@
 """One grading after the other: claim it, let a judge do it, store what it says."""
 
+import math
 import os
 import socket
 import threading
 import time
+from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
 from records.blobs import BlobError, BlobStore
-from records.queue import Lease, LostLease, NewArtifact, NewEvent, Queue, Result
+from records.database import Database
+from records.models import Mode, Need
+from records.queue import PROGRESS_PREFIX, Lease, LostLease, NewArtifact, NewEvent, Queue, Result
 from records.settings import Settings
+from records.versions import Versions
+from records.workers import TELL_SECONDS, Workers
+from reference.pack import PackError
+from worker.canary import Canary
 from worker.channel import Message
 from worker.judge import Job
 from worker.judges import Judge, JudgeDied, Judges
@@ -35,11 +45,20 @@ class _Batch:
 class Grader:
     """Works off the queue in a thread of its own. Celery's messages only wake it; a lost one costs `poll_seconds`."""
 
-    def __init__(self, settings: Settings, queue: Queue, blobs: BlobStore, judges: Judges) -> None:
+    def __init__(
+        self, settings: Settings, database: Database, judges: Judges, needs: Collection[Need], canary: Canary | None
+    ) -> None:
+        """`needs`: what it takes. `canary`: finds out now and then whether it grades as it should; None: it does."""
         self._settings = settings
-        self._queue = queue
-        self._blobs = blobs
+        self._queue = Queue(database, settings)
+        self._blobs = BlobStore(settings.blob_dir)
+        self._versions = Versions(database, self._blobs, settings.version_dir)
+        self._workers = Workers(database)
         self._judges = judges
+        self._needs = needs
+        self._canary = canary
+        self._told = -math.inf  # when it last told of itself
+        self._draining = False
         self._name = f"{socket.gethostname()}:{os.getpid()}"
         self._woken = threading.Event()
         self._stopping = threading.Event()
@@ -64,11 +83,27 @@ class Grader:
             self._woken.clear()
             try:
                 self._queue.reap()
-                while not self._stopping.is_set() and (lease := self._queue.claim(self._name)) is not None:
+                while (lease := self._claim()) is not None:
                     self.grade(lease)
             except Exception:  # the database may come back; a worker that no longer looks is worse than any error
                 log.exception("the queue could not be worked off; trying again")
             self._woken.wait(self._settings.poll_seconds)
+        with suppress(SQLAlchemyError):
+            self._workers.leave(self._name)
+
+    def _claim(self) -> Lease | None:
+        """The next grading, if this worker is to take one."""
+        fault = self._canary.fault() if self._canary else None
+        self._tell(fault)
+        if fault is not None or self._draining or self._stopping.is_set():
+            return None
+        return self._queue.claim(self._name, self._needs)
+
+    def _tell(self, fault: str | None = None) -> None:
+        now = time.monotonic()
+        if now - self._told > TELL_SECONDS:
+            self._told = now
+            self._draining = self._workers.tell(self._name, self._needs, fit=fault is None, note=fault or "")
 
     def grade(self, lease: Lease) -> None:
         """Work on one grading until it is finished, rejected, failed, given back or lost."""
@@ -80,22 +115,33 @@ class Grader:
             self._end(lease, outcome)
         except LostLease:
             told.warning("the lease was lost; somebody else has the grading")
-        except (JudgeDied, BlobError) as error:
+        except (JudgeDied, BlobError, LookupError, PackError) as error:
             told.error("grading failed", fault=str(error))
             self._fail(lease, str(error))
         else:
             told.info("grading ends", outcome=outcome.kind if outcome else "given back")
 
     def _job(self, lease: Lease) -> Job:
+        checks, training, artifacts = None, None, {}
+        if lease.checked_sha256 is not None:
+            checks = self._blobs.get(lease.checked_sha256)
+        if lease.basis is not None:
+            training = self._blobs.get(lease.basis.report_sha256)
+            artifacts = {name: self._blobs.get(sha256) for name, sha256 in lease.basis.artifacts.items()}
+            if lease.mode is Mode.RESCORE:
+                checks = training
         return Job(
             file_name=lease.file_name,
             content=self._blobs.get(lease.sha256),
-            assignment=lease.assignment,
+            pack=self._versions.root(lease.version_id),
             recipe=lease.recipe,
             sandbox=self._settings.backend,
             device=self._settings.device,
-            train=self._settings.train,
+            train=lease.need is not Need.CHECK,
             key=self._settings.derived_key("seeds"),
+            checks=checks,
+            training=training,
+            artifacts=artifacts,
         )
 
     def _follow(self, lease: Lease, judge: Judge) -> Message | None:
@@ -103,6 +149,7 @@ class Grader:
         begun = committed = time.monotonic()
         batch = _Batch()
         while not self._stopping.is_set():
+            self._tell()
             message = judge.receive(LISTEN_SECONDS)
             now = time.monotonic()
             if message is not None and message.kind == "event":
@@ -121,7 +168,7 @@ class Grader:
     def _add(self, batch: _Batch, message: Message) -> None:
         data = {name: value for name, value in message.data.items() if name != "type"}
         if message.blobs:  # the image becomes an artefact, the event carries its name
-            name = f"progress-{data['run']}-{data['images_seen']:08}.png"
+            name = f"{PROGRESS_PREFIX}{data['run']}-{data['images_seen']:08}.png"
             batch.artifacts.append(NewArtifact(name=name, media_type=PNG, sha256=self._blobs.put(message.blobs[0])))
             data["image"] = name
         batch.events.append(NewEvent(type=message.data["type"], data=data))
@@ -134,6 +181,9 @@ class Grader:
             return
         data: dict[str, Any] = message.data
         match message.kind:
+            case "done" if self._settings.train and lease.mode is Mode.FULL and lease.need is Need.CHECK:
+                need = Need.TRAIN_GPU if data["needs_gpu"] else Need.TRAIN_CPU
+                self._queue.train_next(lease, self._blobs.put(message.blobs[0]), need)
             case "done":
                 report, html, *images = (self._blobs.put(blob) for blob in message.blobs)
                 artifacts = tuple(
@@ -143,9 +193,8 @@ class Grader:
                 result = Result(
                     report_sha256=report,
                     html_sha256=html,
-                    pack_version=data["pack_version"],
                     artifacts=artifacts,
-                    summary=data["summary"],
+                    outcome=data["outcome"],
                 )
                 self._queue.finish(lease, result)
             case "rejected":

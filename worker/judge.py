@@ -7,9 +7,10 @@ import os
 import signal
 import threading
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 from grading.events import Event, SampleGrid
 from grading.outcomes import BadInput, InfrastructureFault
@@ -22,12 +23,15 @@ class Job:
 
     file_name: str
     content: bytes
-    assignment: str
+    pack: Path  # folder of the version
     recipe: str
     sandbox: str
     device: str
     train: bool
     key: bytes  # for seeds, and for nothing else
+    checks: bytes | None = None  # report of an earlier grading, whose checks are taken over
+    training: bytes | None = None  # likewise, its training and generation
+    artifacts: Mapping[str, bytes] = field(default_factory=dict)  # the pictures that belong to `training`
 
 
 Entry = Callable[[Connection, Job], None]
@@ -57,7 +61,10 @@ def probe(connection: Connection, job: Job) -> None:
     except SandboxError as error:
         send(connection, "fault", {"message": str(error)})
     else:
-        send(connection, "ready", {"backend": backend.name, "isolation": backend.isolation})
+        import torch
+
+        cuda = torch.cuda.is_available()
+        send(connection, "ready", {"backend": backend.name, "isolation": backend.isolation, "cuda": cuda})
 
 
 def die_with_worker(connection: Connection) -> None:
@@ -77,10 +84,11 @@ def _grade(connection: Connection, job: Job) -> None:
     # Here, and not above: the worker imports this module too, and has no need of torch.
     import torch
 
-    from grading.grade import grade
+    from grading.grade import Known, grade
     from grading.hand_in import read_hand_in
     from grading.page import render
-    from reference.pack import load_pack
+    from grading.report import Report, outcome
+    from reference.pack import Pack
     from sandbox.backends import choose_backend
 
     def emit(event: Event) -> None:
@@ -89,28 +97,28 @@ def _grade(connection: Connection, job: Job) -> None:
         else:
             send(connection, "event", event.model_dump(mode="json"))
 
-    pack = load_pack(job.assignment)
+    def read(report: bytes | None) -> Report | None:
+        return None if report is None else Report.model_validate_json(report)
+
+    pack = Pack(job.pack)
+    recipe = pack.recipe(job.recipe)
     device = job.device if job.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     grading = grade(
         read_hand_in(job.file_name, job.content),
         pack,
-        pack.recipe(job.recipe),
+        recipe,
         backend=choose_backend(job.sandbox),
         key=job.key,
         train=job.train,
         device=device,
         emit=emit,
+        known=Known(checks=read(job.checks), training=read(job.training), artifacts=job.artifacts),
     )
     report = grading.report
     html = render(report, grading.artifacts, pack.file.title)
     data = {
-        "pack_version": report.provenance.pack_version,
-        "summary": {
-            "verdict": report.verdict,
-            "score": report.score,
-            "max_score": report.max_score,
-            "summary": report.summary,
-        },
+        "outcome": outcome(report),
+        "needs_gpu": recipe.gpu,
         "artifacts": list(grading.artifacts),
     }
     blobs = [report.model_dump_json().encode(), html.encode(), *grading.artifacts.values()]

@@ -1,5 +1,7 @@
 """Whether this machine can run student code at all: asked once, when a worker starts."""
 
+from pathlib import Path
+
 import structlog
 
 from records.settings import Settings
@@ -16,12 +18,15 @@ class SandboxMissing(Exception):  # noqa: N818  (what is the matter)
     """There is no sandbox to run student code in. The message names the way out."""
 
 
-def check_sandbox(judges: Judges, settings: Settings) -> None:
-    """Choose a backend as a judge would. Also warms the fork server up. Raises `SandboxMissing`."""
+def check_sandbox(judges: Judges, settings: Settings) -> bool:
+    """Choose a backend as a judge would, and say whether guests have a GPU. Also warms the fork server up.
+
+    Raises `SandboxMissing`.
+    """
     job = Job(
         file_name="",
         content=b"",
-        assignment="",
+        pack=Path(),
         recipe="",
         sandbox=settings.backend,
         device=settings.device,
@@ -38,3 +43,4 @@ def check_sandbox(judges: Judges, settings: Settings) -> None:
     if message.kind != "ready":
         raise SandboxMissing(message.data["message"])
     log.info("ready", **message.data)
+    return bool(message.data["cuda"])

@@ -5,10 +5,10 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, BackgroundTasks, File, Form, Header, Response, UploadFile, status
 
-from api.dependencies import OwnSubmission, PackDep, ServicesDep, SubmissionsDep
+from api.dependencies import AssignmentDep, OwnSubmission, PackDep, ServicesDep, SubmissionsDep
 from api.intake import check_upload, combine
 from api.links import submission_links
-from api.problems import IdempotencyKeyReused, NotFound, TooLarge, Unprocessable, describe
+from api.problems import AlreadyEnded, Busy, IdempotencyKeyReused, NotFound, TooLarge, Unprocessable, describe
 from api.schemas import Progress, Receipt, SubmissionStatus
 from records.broker import wake_workers
 from records.models import Submission
@@ -18,15 +18,18 @@ from reference.pack import PackError
 
 router = APIRouter(tags=["submissions"])
 
+BUSY_SECONDS = 60  # a full queue does not empty sooner
+CANCELLED_MESSAGE = "The grading was cancelled on request. Your hand-in and its receipt stay; hand it in again to grade it."
 PROGRESS_EVENTS = ("training_progress", "generation_progress")
 
 
 @router.post(
     "/assignments/{assignment}/submissions",
     status_code=status.HTTP_202_ACCEPTED,
-    responses=describe(NotFound, TooLarge, IdempotencyKeyReused),
+    responses=describe(NotFound, TooLarge, IdempotencyKeyReused, Busy),
 )
 def submit(
+    assignment: AssignmentDep,
     pack: PackDep,
     services: ServicesDep,
     response: Response,
@@ -46,6 +49,11 @@ def submit(
     ] = None,
 ) -> SubmissionStatus:
     """Hand in. When the answer comes, bytes and receipt are stored; grading follows, and `links.events` tells of it."""
+    if services.queue.waiting() >= services.settings.max_waiting:
+        raise Busy(
+            "More hand-ins wait than can be graded soon. Nothing was stored; try again in a minute.",
+            headers={"Retry-After": str(BUSY_SECONDS)},
+        )
     if len(files) > services.settings.max_files:
         raise Unprocessable(f"{len(files)} files are too many: {services.settings.max_files} at most.")
     uploads = [check_upload(file.filename or "", file.file.read()) for file in files]
@@ -55,7 +63,7 @@ def submit(
     except PackError as error:
         raise Unprocessable(str(error)) from None
     handed_in = HandedIn(
-        assignment=pack.id,
+        assignment=assignment.id,
         recipe=chosen.name,
         file_name=upload.name,
         content=upload.content,
@@ -70,6 +78,7 @@ def submit(
     background.add_task(wake_workers, services.celery)  # after the answer: a broker that is gone delays nobody
     response.headers["Location"] = submission_links(intake.submission.id)["self"]
     response.headers["Idempotent-Replayed"] = str(intake.replayed).lower()
+    response.headers["Identical-Resubmission"] = str(intake.identical).lower()
     return present(intake.submission, services.submissions, services.queue)
 
 
@@ -77,6 +86,16 @@ def submit(
 def get_submission(submission: OwnSubmission, services: ServicesDep) -> SubmissionStatus:
     """How it goes: state, place in the queue, stage, progress."""
     return present(submission, services.submissions, services.queue)
+
+
+@router.post("/submissions/{submission}/cancel", responses=describe(NotFound, AlreadyEnded))
+def cancel_submission(submission: OwnSubmission, services: ServicesDep) -> SubmissionStatus:
+    """Give the grading up, whether it waits or runs. What was handed in stays, with its receipt."""
+    if not services.queue.cancel(submission.grading.id, CANCELLED_MESSAGE):
+        raise AlreadyEnded(f"The grading is {submission.grading.state}; there is nothing left to cancel.")
+    current = services.submissions.get(submission.id)
+    assert current is not None  # submissions stay
+    return present(current, services.submissions, services.queue)
 
 
 @router.get("/submissions/{submission}/hand-in", response_class=Response, responses=describe(NotFound))
@@ -106,6 +125,7 @@ def present(submission: Submission, submissions: Submissions, queue: Queue) -> S
         ),
         state=grading.state,
         position=queue.position(grading),
+        seconds_left=queue.seconds_until_done(grading),
         stage=grading.stage,
         attempt=grading.attempts,
         progress=None if progress is None else Progress(type=progress.type, data=progress.data),

@@ -61,6 +61,7 @@ const handlers = {
   },
   rejected: ({ message }) => finish(message),
   faulted: ({ message }) => finish(message),
+  cancelled: ({ message }) => finish(message),
 };
 
 for (const [type, handle] of Object.entries(handlers)) {

@@ -1,9 +1,8 @@
 """People, courses, assignments and their versions, regrades, work by hand; gradings in several legs."""
 
-from typing import Any
-
 import sqlalchemy as sa
 from alembic import op
+from alembic.operations.base import BatchOperations
 
 revision = "0003"
 down_revision = "0002"
@@ -28,14 +27,6 @@ _TABLES = (
     "comments",
     "regrade_items",
 )
-# SQLite's tables are made anew to be altered, and checks do not come along by themselves.
-_CHECKS = {
-    "running_has_lease": "(state = 'running') = (lease IS NOT NULL)",
-    "lease_expires": "(lease IS NULL) = (lease_expires_at IS NULL)",
-    "done_has_report": "(state = 'done') = (report_sha256 IS NOT NULL)",
-    "report_has_html": "(report_sha256 IS NULL) = (html_sha256 IS NULL)",
-    "attempts": "attempts >= 0",
-}
 
 
 def upgrade() -> None:
@@ -256,7 +247,8 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("regrade_id", "submission_id", name="pk_regrade_items"),
     )
     _keep_what_there_is()
-    with _altered_gradings(_FINAL) as batch:
+    with op.batch_alter_table("gradings") as batch:
+        _allow_states(batch, _FINAL)
         batch.add_column(sa.Column("version_id", sa.String(64)))
         batch.add_column(sa.Column("mode", sa.String(16), nullable=False, server_default="full"))
         batch.add_column(sa.Column("basis_id", sa.Integer()))
@@ -273,7 +265,7 @@ def upgrade() -> None:
         batch.create_foreign_key("fk_gradings_regrade_id_regrades", "regrades", ["regrade_id"], ["id"])
         batch.create_foreign_key("fk_gradings_basis_id_gradings", "gradings", ["basis_id"], ["id"])
     op.execute(f"UPDATE gradings SET version_id = COALESCE(pack_version, '{_UNKNOWN}')")  # noqa: S608
-    with _altered_gradings(_FINAL) as batch:
+    with op.batch_alter_table("gradings") as batch:
         for column in ("mode", "counts", "need", "priority", "turn"):
             batch.alter_column(column, server_default=None)
         batch.alter_column("version_id", nullable=False)
@@ -284,7 +276,7 @@ def upgrade() -> None:
     op.create_index(
         "uq_gradings_counts", "gradings", ["submission_id"], unique=True, sqlite_where=counts, postgresql_where=counts
     )
-    with _altered_submissions() as batch:
+    with op.batch_alter_table("submissions") as batch:
         batch.add_column(sa.Column("user_id", sa.Integer()))
         batch.create_foreign_key("fk_submissions_user_id_users", "users", ["user_id"], ["id"])
         batch.create_foreign_key("fk_submissions_assignment_assignments", "assignments", ["assignment"], ["id"])
@@ -293,7 +285,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_index("ix_submissions_of", "submissions")
-    with _altered_submissions() as batch:
+    with op.batch_alter_table("submissions") as batch:
         batch.drop_constraint("fk_submissions_user_id_users", type_="foreignkey")
         batch.drop_constraint("fk_submissions_assignment_assignments", type_="foreignkey")
         batch.drop_column("user_id")
@@ -304,14 +296,15 @@ def downgrade() -> None:
     op.execute("DELETE FROM gradings WHERE NOT counts OR state = 'cancelled'")
     op.drop_index("uq_gradings_counts", "gradings")
     op.drop_index("ix_gradings_claim", "gradings")
-    with _altered_gradings(_FINAL[:3]) as batch:
+    with op.batch_alter_table("gradings") as batch:
+        _allow_states(batch, _FINAL[:3])
         batch.add_column(sa.Column("pack_version", sa.String(64)))
         for name, target in (("version_id", "versions"), ("regrade_id", "regrades"), ("basis_id", "gradings")):
             batch.drop_constraint(f"fk_gradings_{name}_{target}", type_="foreignkey")
         batch.drop_constraint("uq_gradings_submission_id_regrade_id", type_="unique")
         batch.create_unique_constraint("uq_gradings_submission_id", ["submission_id"])
     op.execute("UPDATE gradings SET pack_version = version_id WHERE state = 'done'")
-    with _altered_gradings(_FINAL[:3]) as batch:
+    with op.batch_alter_table("gradings") as batch:
         for column in ("version_id", "mode", "basis_id", "regrade_id", "counts", "need", "priority", "turn"):
             batch.drop_column(column)
         batch.drop_column("checked_sha256")
@@ -339,21 +332,11 @@ def _keep_what_there_is() -> None:
     )
 
 
-def _altered_gradings(final: tuple[str, ...]) -> Any:
-    states = ", ".join(f"'{state}'" for state in ("queued", "running", *final))
+def _allow_states(batch: BatchOperations, final: tuple[str, ...]) -> None:
     ended = ", ".join(f"'{state}'" for state in final)
-    checks = _CHECKS | {
-        "state": f"state IN ({states})",
-        "final_has_finished": f"(state IN ({ended})) = (finished_at IS NOT NULL)",
-    }
-    if op.get_bind().dialect.name == "postgresql":
-        for name in ("state", "final_has_finished"):
-            op.drop_constraint(op.f(f"ck_gradings_{name}"), "gradings", type_="check")
-            op.create_check_constraint(op.f(f"ck_gradings_{name}"), "gradings", checks[name])
-    constraints = [sa.CheckConstraint(text, name=op.f(f"ck_gradings_{name}")) for name, text in checks.items()]
-    return op.batch_alter_table("gradings", table_args=constraints)
-
-
-def _altered_submissions() -> Any:
-    size = sa.CheckConstraint("size > 0", name=op.f("ck_submissions_not_empty"))
-    return op.batch_alter_table("submissions", table_args=[size])
+    for name, holds in (
+        ("state", f"state IN ('queued', 'running', {ended})"),
+        ("final_has_finished", f"(state IN ({ended})) = (finished_at IS NOT NULL)"),
+    ):
+        batch.drop_constraint(op.f(f"ck_gradings_{name}"), type_="check")
+        batch.create_check_constraint(op.f(f"ck_gradings_{name}"), holds)

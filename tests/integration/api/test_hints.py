@@ -2,16 +2,17 @@
 
 import html
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import sample_reports
 from services import Store
 
-from api.routes import hints
 from grading.outcomes import Outcome
+from records.models import Assignment
 from records.queue import Result
+from records.versions import Versions
 from reference.pack import Pack, load_pack
 
 PATH = "/api/v1/assignments/ddpm/submissions"
@@ -32,9 +33,8 @@ def grade(store: Store, links, report) -> None:
         result = Result(
             report_sha256=store.blobs.put(report.model_dump_json().encode()),
             html_sha256=store.blobs.put(b"<!doctype html><title>report</title>"),
-            pack_version="0" * 64,
             artifacts=(),
-            summary={},
+            outcome={},
         )
         store.queue.finish(lease, result)
         if lease.submission_id == submission:
@@ -46,8 +46,8 @@ def of(api, links, blank):
 
 
 @pytest.fixture
-def policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Has the service use a copy of the pack with another policy."""
+def policy(store: Store, tmp_path: Path) -> Iterator[Callable[..., None]]:
+    """Puts a version of the pack in force that has another policy."""
 
     def use(old: str, new: str) -> None:
         root = tmp_path / "ddpm"
@@ -55,9 +55,13 @@ def policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Non
         text = (root / "pack.toml").read_text()
         assert text.count(old) == 1
         (root / "pack.toml").write_text(text.replace(old, new))
-        monkeypatch.setattr(hints, "cached_pack", lambda _: Pack(root))
+        versions = Versions(store.database, store.blobs, store.settings.version_dir)
+        version = versions.publish(Pack(root))
+        with store.database.write() as session:
+            session.get_one(Assignment, "ddpm").version_id = version
 
-    return use
+    yield use
+    Versions(store.database, store.blobs, store.settings.version_dir).publish_bundled()
 
 
 def test_are_revealed_one_at_a_time_until_there_are_none(api):

@@ -16,7 +16,7 @@ from cli.main import main
 from grading.page import render
 from records.blobs import BlobStore
 from records.database import Database
-from records.migrate import migrate
+from records.migrate import prepare
 from records.queue import Lease, NewEvent, Queue, Result
 from records.settings import Settings
 
@@ -39,9 +39,8 @@ class Service:
         result = Result(
             report_sha256=self.blobs.put(REPORT.model_dump_json().encode()),
             html_sha256=self.blobs.put(page.encode()),
-            pack_version="0" * 64,
             artifacts=(),
-            summary={"verdict": REPORT.verdict},
+            outcome={"verdict": REPORT.verdict},
         )
         self.queue.finish(lease, result)
 
@@ -51,8 +50,8 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service
     # Nobody waits to be woken: a broker inside the process will do
     settings = Settings(data_dir=tmp_path / "var", redis_url="memory://", max_attempts=1)  # type: ignore[arg-type]
     settings.data_dir.mkdir()
+    prepare(settings)
     database = Database(settings.database)
-    migrate(database)
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(create_app(settings), log_level="warning", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

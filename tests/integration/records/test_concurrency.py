@@ -13,7 +13,7 @@ from records.queue import LostLease, NewEvent, Queue, Result
 from records.settings import Settings
 from records.submissions import HandedIn
 
-RESULT = Result(report_sha256="a" * 64, html_sha256="b" * 64, pack_version="c" * 64, artifacts=(), summary={})
+RESULT = Result(report_sha256="a" * 64, html_sha256="b" * 64, artifacts=(), outcome={})
 WORKERS = 6
 
 

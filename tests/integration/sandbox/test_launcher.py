@@ -108,7 +108,7 @@ def test_whatever_else_is_asked_gets_no_answer(launcher: tuple[Launched, subproc
             connection.connect(str(backend._path))
             connection.settimeout(PATIENCE)
             greeting = connection.recv(65536)
-            assert json.loads(greeting).keys() == {"backend", "isolation", "sandboxed"}
+            assert json.loads(greeting).keys() == {"backend", "isolation", "image", "sandboxed"}
             with suppress(BrokenPipeError):
                 connection.sendall(line)
                 connection.shutdown(socket.SHUT_WR)

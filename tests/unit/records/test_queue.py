@@ -13,17 +13,17 @@ from services import open_store
 from records.blobs import BlobStore
 from records.database import Database
 from records.migrate import migrate
-from records.models import State
+from records.models import Need, State
 from records.queue import LostLease, NewArtifact, NewEvent, Queue, Result
 from records.settings import Settings
 from records.submissions import HandedIn, Submissions
+from records.versions import Versions
 
 RESULT = Result(
     report_sha256="a" * 64,
     html_sha256="b" * 64,
-    pack_version="c" * 64,
     artifacts=(NewArtifact(name="grid.png", media_type="image/png", sha256="d" * 64),),
-    summary={"verdict": "passed"},
+    outcome={"verdict": "passed"},
 )
 POLICY = Settings(lease_seconds=30, max_attempts=3, backoff_seconds=5)
 
@@ -39,7 +39,9 @@ class QueueMachine(RuleBasedStateMachine):
         self.now = datetime(2026, 3, 29, 0, 30, tzinfo=UTC)  # half an hour before clocks change in Europe
         self.database = Database("sqlite://")  # in memory: a disk that syncs takes ten times as long
         migrate(self.database)
-        self.submissions = Submissions(self.database, BlobStore(Path(self.folder.name)), b"key", self.clock)
+        blobs = BlobStore(Path(self.folder.name))
+        Versions(self.database, blobs, Path(self.folder.name) / "versions").publish_bundled()
+        self.submissions = Submissions(self.database, blobs, b"key", self.clock)
         self.queue = Queue(self.database, POLICY, self.clock)
         self.ids = []
         self.held = {}  # grading -> its valid lease
@@ -71,6 +73,8 @@ class QueueMachine(RuleBasedStateMachine):
         assert lease.submission_id not in self.ends
         assert lease.attempt <= POLICY.max_attempts
         self.held[lease.grading_id] = lease.token
+        checks_wait = any(grading.need is Need.CHECK for grading in waiting)
+        assert lease.need is Need.CHECK or not checks_wait
         return lease
 
     def do(self, lease, action):
@@ -103,6 +107,24 @@ class QueueMachine(RuleBasedStateMachine):
     def reject(self, lease):
         if self.do(lease, lambda: self.queue.reject(lease, "not a notebook")):
             self.end(lease, State.REJECTED)
+
+    @rule(lease=leases)
+    def train_next(self, lease):
+        if lease.need is Need.CHECK and self.do(lease, lambda: self.queue.train_next(lease, "e" * 64, Need.TRAIN_CPU)):
+            del self.held[lease.grading_id]
+            grading = self.grading(lease.submission_id)
+            assert (grading.state, grading.need, grading.attempts) == (State.QUEUED, Need.TRAIN_CPU, 0)
+
+    @rule(data=st.data())
+    def cancel(self, data):
+        if not self.ids:
+            return
+        submission = data.draw(st.sampled_from(self.ids))
+        grading = self.grading(submission)
+        assert self.queue.cancel(grading.id, "on request") == (submission not in self.ends)
+        if submission not in self.ends:
+            self.held.pop(grading.id, None)
+            self.ends[submission] = State.CANCELLED
 
     @rule(lease=leases)
     def fail(self, lease):
@@ -139,7 +161,7 @@ class QueueMachine(RuleBasedStateMachine):
             assert (grading.id in self.held) == (grading.state is State.RUNNING)
             assert self.ends.get(submission) == (grading.state if grading.state.final else None)
             events = [event.type for event in self.submissions.events(grading, after=0, limit=1000)]
-            finals = [event for event in events if event in ("done", "rejected", "faulted")]
+            finals = [event for event in events if event in ("done", "rejected", "faulted", "cancelled")]
             assert finals == ([grading.state] if grading.state.final else [])
             assert not finals or events[-1] == finals[0]
 
