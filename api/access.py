@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 
 from api.problems import CrossSite, Forbidden, NotFound, Unauthorized
 from records.models import Role, User
-from records.settings import is_loopback
+from records.settings import Settings, is_loopback
 from records.tokens import Identity, Scope
 from records.versions import OPEN_COURSE
 
@@ -72,15 +72,14 @@ def get_caller(request: Request) -> Caller:
     services: Services = request.app.state.services
     changes = request.method not in _READING
     operator = Caller(user=None, scopes=frozenset(Scope), changes=changes)
-    configured = services.settings.api_token
     presented = _presented_token(request)
     if presented is not None:
-        if configured is not None and hmac.compare_digest(presented.encode(), configured.get_secret_value().encode()):
+        if is_servers_token(presented, services.settings):
             return operator
         identity = services.tokens.identify(presented, is_session=False)
     elif (cookie := request.cookies.get(SESSION_COOKIE)) is not None:
         identity = services.tokens.identify(cookie, is_session=True)
-    elif configured is None:
+    elif services.settings.api_token is None:
         _require_own_name(request)
         return operator
     else:
@@ -109,12 +108,12 @@ def require(caller: Caller, course_id: str, role: Role) -> None:
 
 def require_any_scope(caller: Caller, scopes: set[Scope]) -> None:
     if not scopes & caller.scopes:
-        raise Forbidden(f"Your token lacks the scope '{"' or '".join(sorted(scopes))}'.")
+        raise Forbidden(f"Your token lacks the scope {' or '.join(sorted(scopes))}.")
 
 
 def require_admin(caller: Caller) -> None:
     if not caller.is_admin:
-        raise Forbidden(f"This takes an administrator, and a token with the scope '{Scope.ADMIN}'.")
+        raise Forbidden(f"This takes an administrator, and a token with the scope {Scope.ADMIN}.")
 
 
 def require_user(caller: Caller) -> User:
@@ -122,6 +121,12 @@ def require_user(caller: Caller) -> User:
     if caller.user is None:
         raise Forbidden("This is for people with an account; the server's own token, or none, belongs to nobody.")
     return caller.user
+
+
+def is_servers_token(presented: str, settings: Settings) -> bool:
+    """Whether it is the token of the configuration, which is the operator's."""
+    token = settings.api_token
+    return token is not None and hmac.compare_digest(presented.encode(), token.get_secret_value().encode())
 
 
 def refuse_cross_site(request: Request) -> None:
@@ -140,7 +145,7 @@ def refuse_cross_site(request: Request) -> None:
 def _require_scope(identity: Identity, *, changes: bool) -> None:
     """What holds for every request; which scope a change takes, `require` knows."""
     if not changes and Scope.READ not in identity.scopes:
-        raise Forbidden(f"Your token lacks the scope '{Scope.READ}'.")
+        raise Forbidden(f"Your token lacks the scope {Scope.READ}.")
     if changes and identity.scopes <= {Scope.READ}:
         raise Forbidden("Your token may be used for reading only.")
 

@@ -1,23 +1,23 @@
 """What routes ask for, as `Annotated` aliases. Access is decided here, never in a route."""
 
-import base64
-import binascii
-import hmac
 from typing import Annotated
 
 from celery import Celery
 from fastapi import Depends, Path, Request
 from sqlalchemy import select
 
-from api.problems import CrossSite, NotFound, NotReady, Unauthorized
+from api.access import Caller, CallerDep, require_any_scope
+from api.problems import Forbidden, NotFound, NotReady
 from records.blobs import BlobStore
 from records.broker import make_celery
 from records.database import Database
 from records.hints import Hints
-from records.models import Assignment, State, Submission
+from records.models import Assignment, Course, Role, State, Submission
+from records.people import People
 from records.queue import Queue
 from records.settings import Settings
 from records.submissions import Submissions
+from records.tokens import Scope, Tokens
 from records.versions import Versions
 from reference.pack import Pack
 
@@ -32,6 +32,8 @@ class Services:
         self.versions = Versions(self.database, self.blobs, settings.version_dir)
         self.submissions = Submissions(self.database, self.blobs, settings.derived_key("receipts"))
         self.hints = Hints(self.database)
+        self.people = People(self.database)
+        self.tokens = Tokens(self.database)
         self.queue = Queue(self.database, settings)
         self.celery: Celery = make_celery(settings.redis_url.get_secret_value())
 
@@ -55,48 +57,25 @@ def get_submissions(services: ServicesDep) -> Submissions:
 SubmissionsDep = Annotated[Submissions, Depends(get_submissions)]
 
 
-def authorize(request: Request, services: ServicesDep) -> None:
-    """Lets in who has the token, where there is one.
-
-    Programs send it as a bearer token; browsers as the password of HTTP Basic (the user name does not matter), which
-    they then send along with forms, images and event streams too. Since they also do so from other sites' pages, what
-    changes anything is refused from there.
-    """
-    if request.method not in ("GET", "HEAD") and request.headers.get("sec-fetch-site", "none") == "cross-site":
-        raise CrossSite("This request came from another site's page.")
-    token = services.settings.api_token
-    if token is None:
-        return
-    if not hmac.compare_digest(_presented_token(request).encode(), token.get_secret_value().encode()):
-        raise Unauthorized(
-            "This server asks for its token: 'Authorization: Bearer TOKEN', or as the password in a browser.",
-            headers={"WWW-Authenticate": 'Basic realm="Noisemark", charset="UTF-8"'},
-        )
-
-
-def _presented_token(request: Request) -> str:
-    scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
-    match scheme.lower():
-        case "bearer":
-            return credentials.strip()
-        case "basic":
-            try:
-                return base64.b64decode(credentials, validate=True).decode().partition(":")[2]
-            except (binascii.Error, UnicodeDecodeError):
-                return ""
-        case _:
-            return ""
-
-
 def get_assignment(
-    assignment: Annotated[str, Path(description="as in the list of assignments")], services: ServicesDep
+    assignment: Annotated[str, Path(description="as in the list of assignments")],
+    caller: CallerDep,
+    services: ServicesDep,
 ) -> Assignment:
+    """An assignment of a course that the caller is in."""
     with services.database.read() as session:
         found = session.get(Assignment, assignment)
-        if found is None:
-            known = ", ".join(session.scalars(select(Assignment.id).order_by(Assignment.id)))
-            raise NotFound(f"There is no assignment {assignment!r}. There are: {known}.")
-        return found
+    if found is None or caller.role_in(found.course_id) is None:
+        known = ", ".join(visible.id for visible in visible_assignments(caller, services)) or "none"
+        raise NotFound(f"There is no assignment {assignment!r}. There are: {known}.")
+    return found
+
+
+def visible_assignments(caller: Caller, services: Services) -> list[Assignment]:
+    """Those of the courses that the caller is in."""
+    with services.database.read() as session:
+        every = session.scalars(select(Assignment).order_by(Assignment.id))
+        return [assignment for assignment in every if caller.role_in(assignment.course_id) is not None]
 
 
 AssignmentDep = Annotated[Assignment, Depends(get_assignment)]
@@ -110,17 +89,58 @@ def get_pack(assignment: AssignmentDep, services: ServicesDep) -> Pack:
 PackDep = Annotated[Pack, Depends(get_pack)]
 
 
-def get_own_submission(
-    submission: Annotated[str, Path(description="the id from the answer to handing in")], submissions: SubmissionsDep
-) -> Submission:
-    """The submission that the caller has the capability for."""
-    found = submissions.get(submission)
-    if found is None:
-        raise NotFound("There is no submission with this id.")
+def get_course(
+    course: Annotated[str, Path(description="as in the list of courses")], caller: CallerDep, services: ServicesDep
+) -> Course:
+    """A course that the caller is in."""
+    with services.database.read() as session:
+        found = session.get(Course, course)
+    if found is None or caller.role_in(course) is None:
+        raise NotFound(f"There is no course {course!r}.")
     return found
 
 
+CourseDep = Annotated[Course, Depends(get_course)]
+
+
+def get_own_submission(
+    submission: Annotated[str, Path(description="the id from the answer to handing in")],
+    caller: CallerDep,
+    services: ServicesDep,
+) -> Submission:
+    """A submission for its author and the staff of its course; one without an author for whoever knows the id."""
+    found = services.submissions.get(submission)
+    scopes = set() if found is None else _scopes_for(found, caller, services)
+    if found is None or not scopes:
+        raise NotFound("There is no submission with this id.")
+    if caller.changes:
+        require_any_scope(caller, scopes)
+    return found
+
+
+def _scopes_for(submission: Submission, caller: Caller, services: Services) -> set[Scope]:
+    """As what the caller has to do with a submission. Nothing: not at all."""
+    scopes = set()
+    if submission.user_id in (None, caller.id):
+        scopes.add(Scope.SUBMIT)
+    with services.database.read() as session:
+        course = session.get_one(Assignment, submission.assignment).course_id
+    if caller.is_at_least(Role.GRADER, course):
+        scopes.add(Scope.GRADE)
+    return scopes
+
+
 OwnSubmission = Annotated[Submission, Depends(get_own_submission)]
+
+
+def get_authored_submission(submission: OwnSubmission, caller: CallerDep) -> Submission:
+    """For what only the author may do, since it costs him something. Staff looks on."""
+    if submission.user_id not in (None, caller.id):
+        raise Forbidden("Only the author of a submission may do this.")
+    return submission
+
+
+AuthoredSubmission = Annotated[Submission, Depends(get_authored_submission)]
 
 
 def get_graded_submission(submission: OwnSubmission) -> Submission:

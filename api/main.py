@@ -10,11 +10,12 @@ from starlette.middleware import Middleware
 from starlette.staticfiles import StaticFiles
 
 from api import problems
+from api.access import get_caller
 from api.body_limit import BodyLimit
-from api.dependencies import Services, authorize
+from api.dependencies import Services
 from api.headers import SecurityHeaders
 from api.links import API
-from api.routes import assignments, events, health, hints, pages, reports, submissions
+from api.routes import assignments, courses, events, health, hints, pages, people, reports, sessions, submissions
 from records.settings import Settings, load_settings
 
 MULTIPART_OVERHEAD = 64 * 1024  # bytes: boundaries and part headers, beside the files themselves
@@ -45,10 +46,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         ],
     )
     problems.install(app)
-    guarded = [Depends(authorize)]
-    for routes in (assignments, submissions, reports, hints, events):
+    guarded = [Depends(get_caller)]
+    for routes in (assignments, submissions, reports, hints, events, people, courses):
         app.include_router(routes.router, prefix=API, dependencies=guarded)
     app.include_router(pages.router, dependencies=guarded)
+    app.include_router(sessions.router)
     app.include_router(health.router)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
     return app

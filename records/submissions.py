@@ -122,7 +122,8 @@ class Submissions:
         session.flush()
         if handed_in.improves_on is not None:
             earlier = session.get(Submission, handed_in.improves_on)
-            if earlier is None or earlier.assignment != handed_in.assignment:
+            known = earlier is not None and earlier.user_id in (None, handed_in.user_id)
+            if earlier is None or not known or earlier.assignment != handed_in.assignment:
                 raise UnknownEarlier("There is no earlier submission with this id for this assignment.")
             session.add(Improvement(submission_id=submission_id, earlier_id=earlier.id))
         session.add(Event(grading_id=grading.id, type=State.QUEUED, data={}, created_at=now))
@@ -170,7 +171,7 @@ def _by_idempotency_key(session: Session, key_hash: str) -> Submission | None:
 
 
 def _replay(earlier: Submission, handed_in: HandedIn, sha256: str) -> Intake:
-    before = (earlier.assignment, earlier.grading.recipe, earlier.file_name, earlier.sha256)
-    if before != (handed_in.assignment, handed_in.recipe, handed_in.file_name, sha256):
+    before = (earlier.user_id, earlier.assignment, earlier.grading.recipe, earlier.file_name, earlier.sha256)
+    if before != (handed_in.user_id, handed_in.assignment, handed_in.recipe, handed_in.file_name, sha256):
         raise IdempotencyConflict("This Idempotency-Key came before, with another hand-in. Use a new key.")
     return Intake(submission=earlier, replayed=True)

@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Path
 from fastapi.responses import FileResponse
 
-from sqlalchemy import select
 
-from api.dependencies import AssignmentDep, PackDep, ServicesDep
+from api.access import CallerDep
+from api.dependencies import AssignmentDep, PackDep, ServicesDep, visible_assignments
 from api.links import assignment_links
 from api.problems import NotFound, describe
 from api.schemas import AssignmentInfo, BlankInfo, RecipeInfo
@@ -20,10 +20,9 @@ MEDIA_TYPES = {"py": "text/x-python", "ipynb": "application/x-ipynb+json"}
 
 
 @router.get("", responses=describe())
-def list_assignments(services: ServicesDep) -> list[AssignmentInfo]:
-    """Every assignment there is."""
-    with services.database.read() as session:
-        found = session.scalars(select(Assignment).order_by(Assignment.id)).all()
+def list_assignments(caller: CallerDep, services: ServicesDep) -> list[AssignmentInfo]:
+    """Every assignment of your courses."""
+    found = visible_assignments(caller, services)
     return [present(assignment, services.versions.pack(assignment.version_id)) for assignment in found]
 
 

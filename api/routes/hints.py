@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path
 
-from api.dependencies import OwnSubmission, ServicesDep
+from api.dependencies import AuthoredSubmission, OwnSubmission, ServicesDep
 from api.problems import NoHint, NotFound, describe
 from api.schemas import BlankHints, Hint, SubmissionHints
 from grading.report import Report
@@ -30,7 +30,7 @@ def get_hints(submission: OwnSubmission, services: ServicesDep) -> SubmissionHin
 
 @router.post("/{blank}", responses=describe(NotFound, NoHint))
 def ask_for_hint(
-    submission: OwnSubmission,
+    submission: AuthoredSubmission,
     blank: Annotated[str, Path(description="id of the blank")],
     services: ServicesDep,
 ) -> BlankHints:

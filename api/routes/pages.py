@@ -9,7 +9,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.templating import Jinja2Templates
 
-from api.dependencies import OwnSubmission, ServicesDep
+from api.access import CallerDep
+from api.dependencies import AuthoredSubmission, OwnSubmission, ServicesDep
 from api.intake import SUFFIXES
 from api.links import submission_links
 from api.problems import NoHint
@@ -21,8 +22,8 @@ templates = Jinja2Templates(Path(__file__).parent.parent / "templates")
 
 
 @router.get("/")
-def show_home(request: Request, services: ServicesDep) -> HTMLResponse:
-    context = {"assignments": list_assignments(services), "suffixes": ",".join(SUFFIXES)}
+def show_home(request: Request, caller: CallerDep, services: ServicesDep) -> HTMLResponse:
+    context = {"assignments": list_assignments(caller, services), "suffixes": ",".join(SUFFIXES)}
     return templates.TemplateResponse(request, "home.html", context)
 
 
@@ -43,7 +44,7 @@ def show_hints(request: Request, submission: OwnSubmission, services: ServicesDe
 
 
 @router.post("/submissions/{submission}/hints/{blank}")
-def show_next_hint(submission: OwnSubmission, blank: str, services: ServicesDep) -> RedirectResponse:
+def show_next_hint(submission: AuthoredSubmission, blank: str, services: ServicesDep) -> RedirectResponse:
     with suppress(NoHint):  # a second click; the page says why there is none
         ask_for_hint(submission, blank, services)
     place = f"{submission_links(submission.id)['hints_page']}#{quote(blank)}"

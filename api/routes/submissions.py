@@ -5,6 +5,7 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, BackgroundTasks, File, Form, Header, Response, UploadFile, status
 
+from api.access import CallerDep, require_any_scope
 from api.dependencies import AssignmentDep, OwnSubmission, PackDep, ServicesDep, SubmissionsDep
 from api.intake import check_upload, combine
 from api.links import submission_links
@@ -14,6 +15,7 @@ from records.broker import wake_workers
 from records.models import Submission
 from records.queue import Queue
 from records.submissions import HandedIn, IdempotencyConflict, Submissions, UnknownEarlier
+from records.tokens import Scope
 from reference.pack import PackError
 
 router = APIRouter(tags=["submissions"])
@@ -31,6 +33,7 @@ PROGRESS_EVENTS = ("training_progress", "generation_progress")
 def submit(
     assignment: AssignmentDep,
     pack: PackDep,
+    caller: CallerDep,
     services: ServicesDep,
     response: Response,
     background: BackgroundTasks,
@@ -54,6 +57,7 @@ def submit(
             "More hand-ins wait than can be graded soon. Nothing was stored; try again in a minute.",
             headers={"Retry-After": str(BUSY_SECONDS)},
         )
+    require_any_scope(caller, {Scope.SUBMIT})
     if len(files) > services.settings.max_files:
         raise Unprocessable(f"{len(files)} files are too many: {services.settings.max_files} at most.")
     uploads = [check_upload(file.filename or "", file.file.read()) for file in files]
@@ -67,6 +71,7 @@ def submit(
         recipe=chosen.name,
         file_name=upload.name,
         content=upload.content,
+        user_id=caller.id,
         improves_on=improves_on or None,
     )
     try:
