@@ -12,11 +12,12 @@ from urllib.parse import quote
 
 import httpx
 from httpx_sse import ServerSentEvent, SSEError, connect_sse
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from cli.errors import CommandError, Unavailable, UnusableInput
 from grading.report import Report
 
+Answer = TypeVar("Answer")
 Model = TypeVar("Model", bound=BaseModel)
 
 FINAL_STATES = ("done", "rejected", "faulted", "cancelled")
@@ -141,6 +142,14 @@ class Client:
         content = self._request("GET", f"/api/v1/assignments/{quote(assignment, safe='')}").content
         return len(_parse(_Assignment, content).blanks)
 
+    def ask(self, method: str, path: str, form: TypeAdapter[Answer], **arguments: Any) -> Answer:
+        """Any other request: `path` is what follows /api/v1, and the answer has to be of that form."""
+        response = self._request(method, f"/api/v1{path}", **arguments)
+        try:
+            return form.validate_json(response.content or b"null")
+        except ValidationError as error:
+            raise _senseless() from error
+
     def events(self, submission: str) -> Iterator[StreamEvent]:
         """Everything that happens, from the first event to the final one.
 
@@ -236,7 +245,11 @@ def _parse(model: type[Model], content: bytes) -> Model:
     try:
         return model.model_validate_json(content)
     except ValidationError as error:
-        raise Unavailable("The server's answer makes no sense here. Is it Noisemark, and of this version?") from error
+        raise _senseless() from error
+
+
+def _senseless() -> Unavailable:
+    return Unavailable("The server's answer makes no sense here. Is it Noisemark, and of this version?")
 
 
 def parse_report(content: bytes) -> Report:

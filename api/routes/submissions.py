@@ -5,17 +5,16 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, BackgroundTasks, File, Form, Header, Response, UploadFile, status
 
-from api.access import CallerDep, require_any_scope
+from api.access import CallerDep, require
 from api.dependencies import AssignmentDep, OwnSubmission, PackDep, ServicesDep, SubmissionsDep
 from api.intake import check_upload, combine
 from api.links import submission_links
-from api.problems import AlreadyEnded, Busy, IdempotencyKeyReused, NotFound, TooLarge, Unprocessable, describe
+from api.problems import AlreadyEnded, Busy, Forbidden, IdempotencyKeyReused, NotFound, TooLarge, Unprocessable, describe
 from api.schemas import Progress, Receipt, SubmissionStatus
 from records.broker import wake_workers
-from records.models import Submission
+from records.models import Role, Submission
 from records.queue import Queue
 from records.submissions import HandedIn, IdempotencyConflict, Submissions, UnknownEarlier
-from records.tokens import Scope
 from reference.pack import PackError
 
 router = APIRouter(tags=["submissions"])
@@ -28,7 +27,7 @@ PROGRESS_EVENTS = ("training_progress", "generation_progress")
 @router.post(
     "/assignments/{assignment}/submissions",
     status_code=status.HTTP_202_ACCEPTED,
-    responses=describe(NotFound, TooLarge, IdempotencyKeyReused, Busy),
+    responses=describe(Forbidden, NotFound, TooLarge, IdempotencyKeyReused, Busy),
 )
 def submit(
     assignment: AssignmentDep,
@@ -52,12 +51,12 @@ def submit(
     ] = None,
 ) -> SubmissionStatus:
     """Hand in. When the answer comes, bytes and receipt are stored; grading follows, and `links.events` tells of it."""
+    require(caller, assignment.course_id, Role.STUDENT)
     if services.queue.waiting() >= services.settings.max_waiting:
         raise Busy(
             "More hand-ins wait than can be graded soon. Nothing was stored; try again in a minute.",
             headers={"Retry-After": str(BUSY_SECONDS)},
         )
-    require_any_scope(caller, {Scope.SUBMIT})
     if len(files) > services.settings.max_files:
         raise Unprocessable(f"{len(files)} files are too many: {services.settings.max_files} at most.")
     uploads = [check_upload(file.filename or "", file.file.read()) for file in files]
