@@ -9,7 +9,16 @@ from api.access import CallerDep, require
 from api.dependencies import AssignmentDep, OwnSubmission, PackDep, ServicesDep, SubmissionsDep
 from api.intake import check_upload, combine
 from api.links import submission_links
-from api.problems import AlreadyEnded, Busy, Forbidden, IdempotencyKeyReused, NotFound, TooLarge, Unprocessable, describe
+from api.problems import (
+    AlreadyEnded,
+    Busy,
+    Forbidden,
+    IdempotencyKeyReused,
+    NotFound,
+    TooLarge,
+    Unprocessable,
+    describe,
+)
 from api.schemas import Progress, Receipt, SubmissionStatus
 from records.broker import wake_workers
 from records.models import Role, Submission
@@ -20,7 +29,9 @@ from reference.pack import PackError
 router = APIRouter(tags=["submissions"])
 
 BUSY_SECONDS = 60  # a full queue does not empty sooner
-CANCELLED_MESSAGE = "The grading was cancelled on request. Your hand-in and its receipt stay; hand it in again to grade it."
+CANCELLED_MESSAGE = (
+    "The grading was cancelled on request. Your hand-in and its receipt stay; hand it in again to grade it."
+)
 PROGRESS_EVENTS = ("training_progress", "generation_progress")
 
 
