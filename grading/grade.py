@@ -9,10 +9,9 @@ import platform
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from grading.events import Emit, Stage, StageFinished, StageStarted
@@ -42,7 +41,7 @@ class Known:
 
     checks: Report | None = None  # the checks as this one has them; None: check
     training: Report | None = None  # training and generation as this one has them; None: train, where that is asked for
-    artifacts: Mapping[str, bytes] = MappingProxyType({})  # the pictures that `training` refers to
+    artifacts: Mapping[str, bytes] = field(default_factory=dict)  # the pictures that `training` refers to
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,12 @@ def run(connection: Connection, job: Job) -> None:
     """The hand-in is JSON: {"do": ..., "mark": a file that tells what was done before}."""
     die_with_worker(connection)
     order = json.loads(job.content)
+    if not job.train:  # the checks, after which it is asked again to train
+        if order["do"] == "reject":
+            send(connection, "rejected", {"message": "`a.py` is empty."})
+        else:
+            _done(connection, [])
+        return
     send(connection, "event", StageStarted(stage="train").model_dump(mode="json"))
     grid = SampleGrid(run="submitted", images_seen=100, png=PNG)
     send(connection, "event", grid.model_dump(mode="json", exclude={"png"}), [grid.png])
@@ -46,10 +52,11 @@ def run(connection: Connection, job: Job) -> None:
         case "environment":
             send(connection, "rejected", {"message": " ".join(sorted(os.environ))})
             return
-        case "reject":
-            send(connection, "rejected", {"message": "`a.py` is empty."})
-            return
     send(connection, "event", StageFinished(stage="train", seconds=1.0).model_dump(mode="json"))
+    _done(connection, ["grid.png"])
+
+
+def _done(connection: Connection, artifacts: list[str]) -> None:
     outcome = {"verdict": "passed", "score": 1.0, "max_score": 1.0, "summary": "", "blanks": {}}
-    data = {"outcome": outcome, "needs_gpu": False, "artifacts": ["grid.png"]}
-    send(connection, "done", data, [REPORT, b"<!doctype html>", PNG])
+    data = {"outcome": outcome, "needs_gpu": False, "artifacts": artifacts}
+    send(connection, "done", data, [REPORT, b"<!doctype html>", *(PNG for _ in artifacts)])

@@ -45,6 +45,7 @@ def test_a_worker_killed_in_the_middle_costs_nothing_but_time(api, settings, sto
         told = types(api, submission)
         assert_gone(processes)
     assert [name for name in told if name in ("started", "retrying", "done")] == [
+        "started",  # the checks
         "started",
         "retrying",
         "started",

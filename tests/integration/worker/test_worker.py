@@ -5,6 +5,8 @@ import json
 import pytest
 from gradings import RUN, events, hand_in, types
 
+CHECKED = ["started", "queued"]  # the checks, of which the quick judge tells nothing; then training waits
+
 
 @pytest.fixture(autouse=True)
 def _worker(worker):
@@ -14,7 +16,7 @@ def _worker(worker):
 def test_a_message_wakes_the_worker_and_all_that_it_tells_arrives(api):
     submission = hand_in(api, {"do": "finish"})
     told = events(api, submission)
-    assert [name for name, _ in told] == ["queued", *RUN, "stage_finished", "done"]
+    assert [name for name, _ in told] == ["queued", *CHECKED, *RUN, "stage_finished", "done"]
     own = f"/api/v1/submissions/{submission}"
     assert api.get(own).json()["state"] == "done"
     assert api.get(f"{own}/report").json() == {"verdict": "passed"}
@@ -30,6 +32,7 @@ def test_a_judge_that_fails_is_tried_again_and_in_the_end_it_is_our_fault(api, s
     told = types(api, submission)
     assert [name for name in told if name not in RUN[1:]] == [
         "queued",
+        *CHECKED,
         *["started", "retrying"] * (settings.max_attempts - 1),
         "started",
         "faulted",
