@@ -8,10 +8,13 @@ from sqlalchemy import select
 
 from api.access import Caller, CallerDep, require_any_scope
 from api.problems import Forbidden, NotFound, NotReady
+from records.assignments import Assignments
 from records.blobs import BlobStore
 from records.broker import make_celery
 from records.database import Database
+from records.gradebook import Gradebook
 from records.hints import Hints
+from records.manual import Manual
 from records.models import Assignment, Course, Role, State, Submission
 from records.people import People
 from records.queue import Queue
@@ -32,6 +35,9 @@ class Services:
         self.versions = Versions(self.database, self.blobs, settings.version_dir)
         self.submissions = Submissions(self.database, self.blobs, settings.derived_key("receipts"))
         self.hints = Hints(self.database)
+        self.assignments = Assignments(self.database)
+        self.gradebook = Gradebook(self.database, self.versions)
+        self.manual = Manual(self.database)
         self.people = People(self.database)
         self.tokens = Tokens(self.database)
         self.queue = Queue(self.database, settings)

@@ -15,7 +15,19 @@ from api.body_limit import BodyLimit
 from api.dependencies import Services
 from api.headers import SecurityHeaders
 from api.links import API
-from api.routes import assignments, courses, events, health, hints, pages, people, reports, sessions, submissions
+from api.routes import (
+    assignments,
+    assignments_admin,
+    courses,
+    events,
+    health,
+    hints,
+    pages,
+    people,
+    reports,
+    sessions,
+    submissions,
+)
 from records.settings import Settings, load_settings
 
 MULTIPART_OVERHEAD = 64 * 1024  # bytes: boundaries and part headers, beside the files themselves
@@ -47,7 +59,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     problems.install(app)
     guarded = [Depends(get_caller)]
-    for routes in (assignments, submissions, reports, hints, events, people, courses):
+    for routes in (assignments, assignments_admin, submissions, reports, hints, events, people, courses):
         app.include_router(routes.router, prefix=API, dependencies=guarded)
     app.include_router(pages.router, dependencies=guarded)
     app.include_router(sessions.router)

@@ -17,7 +17,7 @@ SOURCE_SUFFIXES = (".py", ".ipynb")
 MAX_UPLOAD_BYTES = 20 * 2**20
 MAX_UNPACKED_BYTES = 40 * 2**20  # of all entries together: images in notebooks hardly shrink when they are zipped
 MAX_ENTRIES = 200  # files and folders; a whole project folder has 50
-MAX_DIRECTORY_BYTES = 128 * 2**10  # of a zip's own list of entries: 200 with names of 255 bytes take 70 KiB
+DIRECTORY_BYTES = 655  # for each entry in a zip's own list of them: one with a name of 255 bytes takes 350
 # zlib packs at most 1032 : 1, real code about 5 : 1, notebooks with repetitive outputs up to 50 : 1
 MAX_RATIO = 200
 RATIO_FREE_BYTES = 2**20  # below this an entry's ratio does not matter: an honest log of zeros packs well too
@@ -56,33 +56,38 @@ def check_name(name: str) -> None:
         raise BadInput(f"The name {shown} is longer than {MAX_NAME_BYTES} bytes. Give it a shorter one.")
 
 
-def unpack(name: str, content: bytes) -> Unpacked:
-    """The code in a zip archive. Raises `BadInput` naming the archive or the entry, and the way out."""
-    _check_directory(name, content)
+def unpack(
+    name: str, content: bytes, suffixes: tuple[str, ...] = SOURCE_SUFFIXES, max_entries: int = MAX_ENTRIES
+) -> Unpacked:
+    """The code in a zip archive, or the files with other `suffixes`.
+
+    Raises `BadInput` naming the archive or the entry, and the way out.
+    """
+    _check_directory(name, content, max_entries)
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            return _unpack(name, archive)
+            return _unpack(name, archive, suffixes, max_entries)
     except _DAMAGE as error:
         raise BadInput(f"`{name}` is damaged ({error}). Zip the files again.") from error
     except (NotImplementedError, RuntimeError) as error:
         raise BadInput(f"`{name}` is packed in a way that cannot be read ({error}). Make a plain zip of it.") from error
 
 
-def _check_directory(name: str, content: bytes) -> None:
+def _check_directory(name: str, content: bytes, max_entries: int) -> None:
     """Look at the end record before `zipfile` builds an object per entry."""
     end = content.rfind(b"PK\x05\x06")
     if end < 0 or len(content) < end + 22:  # the record's fixed part
         raise BadInput(f"`{name}` is not a zip archive. Hand in a .py, an .ipynb, or a .zip of these.")
     (directory_bytes,) = struct.unpack_from("<L", content, end + 12)
-    if directory_bytes > MAX_DIRECTORY_BYTES:
-        raise BadInput(f"`{name}` holds too many files; {MAX_ENTRIES} are allowed. Zip only the files with answers.")
+    if directory_bytes > max_entries * DIRECTORY_BYTES:
+        raise BadInput(f"`{name}` holds too many files; {max_entries} are allowed. Zip only the files with answers.")
 
 
-def _unpack(name: str, archive: zipfile.ZipFile) -> Unpacked:
+def _unpack(name: str, archive: zipfile.ZipFile, suffixes: tuple[str, ...], max_entries: int) -> Unpacked:
     entries = archive.infolist()
-    if len(entries) > MAX_ENTRIES:
+    if len(entries) > max_entries:
         raise BadInput(
-            f"`{name}` holds {len(entries)} files; {MAX_ENTRIES} are allowed. Zip only the files with answers."
+            f"`{name}` holds {len(entries)} files; {max_entries} are allowed. Zip only the files with answers."
         )
     files: list[tuple[str, bytes]] = []
     ignored: list[str] = []
@@ -99,35 +104,35 @@ def _unpack(name: str, archive: zipfile.ZipFile) -> Unpacked:
             continue
         if kind not in (0, stat.S_IFREG):
             raise BadInput(f"`{entry.filename}` in `{name}` is a link or a device. Zip plain files only.")
-        if _harmless(entry.filename):
+        if _harmless(entry.filename, suffixes):
             ignored.append(entry.filename)
             continue
-        _check_entry(name, entry)
+        _check_entry(name, entry, suffixes)
         data = _read(name, archive, entry, left)
         left -= len(data)
         files.append((entry.filename, data))
     return Unpacked(files=tuple(files), ignored=tuple(ignored))
 
 
-def _harmless(name: str) -> bool:
+def _harmless(name: str, wanted: tuple[str, ...]) -> bool:
     path = PurePosixPath(name)
     return (
         not _IGNORED_PARTS.isdisjoint(path.parts)
         or path.name in _IGNORED_NAMES
         or path.name.startswith("._")
-        or path.suffix.lower() in _IGNORED_SUFFIXES
+        or (path.suffix.lower() in _IGNORED_SUFFIXES and path.suffix.lower() not in wanted)
     )
 
 
-def _check_entry(name: str, entry: zipfile.ZipInfo) -> None:
+def _check_entry(name: str, entry: zipfile.ZipInfo, suffixes: tuple[str, ...]) -> None:
     suffix = PurePosixPath(entry.filename).suffix.lower()
     if entry.flag_bits & 0x1:
         raise BadInput(f"`{entry.filename}` in `{name}` is encrypted. Zip the files again without a password.")
-    if suffix in (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"):
+    if suffix in (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar") and suffix not in suffixes:
         raise BadInput(f"`{name}` holds another archive, `{entry.filename}`. Unpack it and zip its files directly.")
-    if suffix not in SOURCE_SUFFIXES:
+    if suffix not in suffixes:
         raise BadInput(
-            f"`{name}` holds `{entry.filename}`; only .py and .ipynb files are taken. Delete it from the zip."
+            f"`{name}` holds `{entry.filename}`; only {' and '.join(suffixes)} files are taken. Delete it from the zip."
         )
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise BadInput(f"`{entry.filename}` in `{name}` is packed in a rare way. Make a plain zip of the files.")

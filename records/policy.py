@@ -200,6 +200,12 @@ def check_dates(policy: Policy, grant: Grant, now: datetime) -> Refusal | None:
     return None
 
 
+def check_starter(policy: Policy, grant: Grant, now: datetime) -> Refusal | None:
+    """None where students may have the starter: from the opening on, but after an exam no longer."""
+    refusal = check_dates(policy, grant, now)
+    return refusal if policy.exam is not None or (refusal is not None and refusal.reason == "not_open") else None
+
+
 def check_attempts(policy: Policy, grant: Grant, now: datetime, attempts: Sequence[datetime]) -> Refusal | None:
     """None where an attempt is left."""
     left = attempts_left(policy, grant, now, attempts)

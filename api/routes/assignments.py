@@ -5,13 +5,13 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Path
 from fastapi.responses import FileResponse
 
-
 from api.access import CallerDep
 from api.dependencies import AssignmentDep, PackDep, ServicesDep, visible_assignments
 from api.links import assignment_links
-from api.problems import NotFound, describe
+from api.problems import NotFound, NotOpen, TooLate, describe, refusal_problem
 from api.schemas import AssignmentInfo, BlankInfo, RecipeInfo
-from records.models import Assignment
+from records.models import Assignment, Role, utc_now
+from records.policy import Policy, check_starter
 from reference.pack import Pack
 
 router = APIRouter(prefix="/assignments", tags=["assignments"])
@@ -32,11 +32,21 @@ def get_one(assignment: AssignmentDep, pack: PackDep) -> AssignmentInfo:
     return present(assignment, pack)
 
 
-@router.get("/{assignment}/starter.{suffix}", response_class=FileResponse, responses=describe(NotFound))
+@router.get(
+    "/{assignment}/starter.{suffix}", response_class=FileResponse, responses=describe(NotFound, NotOpen, TooLate)
+)
 def get_starter(
-    pack: PackDep, suffix: Annotated[Literal["py", "ipynb"], Path(description="module or notebook")]
+    assignment: AssignmentDep,
+    pack: PackDep,
+    caller: CallerDep,
+    services: ServicesDep,
+    suffix: Annotated[Literal["py", "ipynb"], Path(description="module or notebook")],
 ) -> FileResponse:
-    """What students start from, as a module or as a notebook."""
+    """What students start from, as a module or as a notebook. Students get it once the assignment is open."""
+    if not caller.is_at_least(Role.GRADER, assignment.course_id):
+        policy, grant = Policy.model_validate(assignment.policy), services.assignments.grant(assignment.id, caller.id)
+        if (refusal := check_starter(policy, grant, utc_now())) is not None:
+            raise refusal_problem(refusal)
     path = pack.starter(".py" if suffix == "py" else ".ipynb")
     if not path.is_file():
         raise NotFound(f"The assignment {pack.id!r} has no starter of this kind.")

@@ -13,6 +13,7 @@ from records.policy import (
     Level,
     Policy,
     attempts_left,
+    check_starter,
     closes_at,
     may_submit,
     next_midnight,
@@ -117,6 +118,15 @@ def test_an_exam_opens_and_closes_and_knows_no_grace():
     assert may_submit(rules, Grant(), DUE, []) is None
     assert may_submit(rules, Grant(), DUE + timedelta(seconds=1), []).reason == "too_late"
     assert may_submit(rules, Grant(hours=0.5), DUE + timedelta(minutes=30), []) is None  # extra time for one student
+
+
+def test_when_there_is_a_starter():
+    rules = policy(release_at=DUE - DAY, due_at=DUE)
+    assert check_starter(rules, Grant(), DUE - 2 * DAY).reason == "not_open"
+    assert check_starter(rules, Grant(), DUE + DAY) is None  # for those who want to go on by themselves
+    exam = policy(exam={"opens_at": DUE - HOUR, "closes_at": DUE})
+    assert check_starter(exam, Grant(), DUE) is None
+    assert check_starter(exam, Grant(), DUE + HOUR).reason == "too_late"
 
 
 @pytest.mark.parametrize(

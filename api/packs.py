@@ -1,0 +1,35 @@
+"""Packs that administrators upload, as zip archives."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+from grading.archive import unpack
+from reference.pack import Pack, PackError
+
+SUFFIXES = (".py", ".ipynb", ".toml", ".md", ".txt")
+
+
+@contextmanager
+def read_pack(name: str, content: bytes) -> Iterator[Pack]:
+    """The pack in an archive, for as long as the block lasts. One folder around all of it is taken off.
+
+    Raises `BadInput` where the archive is none, `PackError` where what it holds is no pack.
+    """
+    files = {PurePosixPath(path): data for path, data in unpack(name, content, SUFFIXES).files}
+    root = next((path.parent for path in files if path.name == "pack.toml" and len(path.parts) <= 2), None)
+    if root is None:
+        raise PackError("The archive holds no pack.toml, neither by itself nor in its one folder.")
+    with tempfile.TemporaryDirectory(prefix="noisemark-") as folder:
+        for path, data in files.items():
+            if not path.is_relative_to(root):
+                raise PackError(f"`{path}` lies outside of the folder {root} with the pack.toml.")
+            target = Path(folder) / path.relative_to(root)  # `unpack` lets no name leave the archive
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)
+        try:
+            pack = Pack(Path(folder))
+        except PackError as error:
+            raise PackError(str(error).replace(f"{folder}/", "")) from None  # where it lies is nobody's business
+        yield pack
