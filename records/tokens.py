@@ -139,7 +139,8 @@ class Tokens:
             ).one_or_none()
             if row is None:
                 return None
-            token, user = row.tuple()
+            token: Token = row.Token
+            user: User = row.User
             roles = {
                 member.course_id: member.role
                 for member in session.scalars(select(Member).where(Member.user_id == user.id))
