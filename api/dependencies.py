@@ -18,6 +18,8 @@ from records.manual import Manual
 from records.models import Assignment, Course, Role, State, Submission
 from records.people import People
 from records.queue import Queue
+from records.regrade_diff import Diffs
+from records.regrades import Regrades
 from records.settings import Settings
 from records.submissions import Submissions
 from records.tokens import Scope, Tokens
@@ -38,6 +40,8 @@ class Services:
         self.assignments = Assignments(self.database)
         self.gradebook = Gradebook(self.database, self.versions)
         self.manual = Manual(self.database)
+        self.regrades = Regrades(self.database, self.versions, self.gradebook)
+        self.diffs = Diffs(self.database, self.versions, self.regrades)
         self.people = People(self.database)
         self.tokens = Tokens(self.database)
         self.queue = Queue(self.database, settings)

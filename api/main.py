@@ -24,6 +24,7 @@ from api.routes import (
     hints,
     pages,
     people,
+    regrades,
     reports,
     sessions,
     submissions,
@@ -59,7 +60,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     problems.install(app)
     guarded = [Depends(get_caller)]
-    for routes in (assignments, assignments_admin, submissions, reports, hints, events, people, courses):
+    for routes in (assignments, assignments_admin, submissions, reports, hints, events, people, courses, regrades):
         app.include_router(routes.router, prefix=API, dependencies=guarded)
     app.include_router(pages.router, dependencies=guarded)
     app.include_router(sessions.router)

@@ -11,6 +11,8 @@ Problem                      one class per kind of error; each carries its statu
 |-- NoHint                   409
 |-- Taken                    409
 |-- AlreadyEnded             409
+|-- AlreadySettled           409
+|-- RegradeConflict          409
 |-- Busy                     429
 |-- AttemptLimit             429
 |-- TooLarge                 413
@@ -30,6 +32,7 @@ from starlette.exceptions import HTTPException
 
 from api.headers import HEADERS
 from grading.outcomes import BadInput
+from records import manual
 from records.intake_rules import Refused
 from records.models import utc_now
 from records.policy import Refusal
@@ -143,12 +146,28 @@ class NoHint(Problem):
     title = "There is no hint to be had"
 
 
+class AlreadySettled(Problem):
+    """It was withdrawn, closed or opened before."""
+
+    status = HTTPStatus.CONFLICT
+    name = "already-settled"
+    title = "Nothing is left to change"
+
+
 class AlreadyEnded(Problem):
     """The grading has ended, and cannot be cancelled."""
 
     status = HTTPStatus.CONFLICT
     name = "already-ended"
     title = "The grading has ended"
+
+
+class RegradeConflict(Problem):
+    """The regrade does not stand where that could be done."""
+
+    status = HTTPStatus.CONFLICT
+    name = "regrade-conflict"
+    title = "Not with this regrade, or not now"
 
 
 class Busy(Problem):
@@ -209,6 +228,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(BadInput, _bad_input)
     app.add_exception_handler(Refused, _refused)
+    app.add_exception_handler(manual.Unknown, _unknown)
+    app.add_exception_handler(manual.Settled, _settled)
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -233,6 +254,14 @@ async def _bad_input(_request: Request, error: Exception) -> JSONResponse:
 async def _refused(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, Refused)
     return await _http(request, refusal_problem(error.refusal))
+
+
+async def _unknown(_request: Request, error: Exception) -> JSONResponse:
+    return _respond(NotFound.status, NotFound.name, NotFound.title, str(error))
+
+
+async def _settled(_request: Request, error: Exception) -> JSONResponse:
+    return _respond(AlreadySettled.status, AlreadySettled.name, AlreadySettled.title, str(error))
 
 
 def refusal_problem(refusal: Refusal) -> Problem:

@@ -1,0 +1,446 @@
+"""Regrades: gradings beside those that count, seen as a difference, then applied or discarded as one.
+
+    running -> applied -> rolled_back
+       ^  \\-> discarded
+       v  /
+    cancelled
+
+Applying moves `Grading.counts` from one grading of each submission to another, in one transaction; all else stays.
+Overrides, comments and decisions by hand belong to submissions, not to gradings, and so stay whatever is applied.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from pydantic import BaseModel, ConfigDict
+from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy.orm import Session
+
+from records.audit import note
+from records.database import Database
+from records.gradebook import Gradebook
+from records.models import (
+    Assignment,
+    Event,
+    Grading,
+    Mode,
+    Need,
+    Notice,
+    Regrade,
+    RegradeItem,
+    RegradeState,
+    State,
+    Submission,
+    User,
+    utc_now,
+)
+from records.queue import REGRADE, cancel
+from records.versions import Versions
+from reference.pack import Pack
+
+CANCELLED_MESSAGE = "The regrade that this grading belongs to was stopped."
+RECENT = 50  # gradings that an estimate rests on
+
+
+class RegradeRefused(Exception):  # noqa: N818  (what is the matter)
+    """This cannot be done with this regrade. The message says why, and the way out."""
+
+
+class Selection(BaseModel):
+    """Which submissions of an assignment. What is left out does not restrict."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    submissions: tuple[str, ...] | None = None  # ids
+    students: tuple[str, ...] | None = None  # logins
+    verdicts: tuple[str, ...] | None = None  # of reports, or `rejected`, `faulted`
+    blanks: tuple[str, ...] | None = None  # ids; where at least one of them has not passed
+    versions: tuple[str, ...] | None = None  # graded under one of these
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a regrade would do."""
+
+    submissions: int
+    known: int  # answered from what is stored: the same thing was graded before
+    left_out: Mapping[str, int]  # why -> how many
+    seconds: float | None  # estimate for one worker; None where nothing like it has been graded yet
+    changed_files: tuple[str, ...]  # of the pack, against the versions that count now
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Item:
+    before: Grading
+    stored: Grading | None
+
+
+class Regrades:
+    """The regrades of one database. `actor_id` None is the operator."""
+
+    def __init__(
+        self,
+        database: Database,
+        versions: Versions,
+        gradebook: Gradebook,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._database = database
+        self._versions = versions
+        self._gradebook = gradebook
+        self._clock = clock
+
+    def plan(
+        self, assignment_id: str, version_id: str, mode: Mode, selection: Selection, *, anew: bool = False
+    ) -> Plan:
+        """A dry run: nothing is stored. Raises `LookupError` where there is no such version."""
+        with self._database.read() as session:
+            return self._plan(session, assignment_id, version_id, mode, selection, anew)[0]
+
+    def start(
+        self,
+        assignment_id: str,
+        version_id: str,
+        mode: Mode,
+        selection: Selection,
+        *,
+        reason: str,
+        actor_id: int | None,
+        anew: bool = False,
+    ) -> int:
+        """Begin a regrade and return its id.
+
+        Args:
+            anew: grade also what was graded in the same way before, instead of answering from what is stored.
+
+        Raises:
+            RegradeRefused: nothing is selected.
+            LookupError: there is no such version.
+        """
+        now = self._clock()
+        with self._database.write() as session:
+            plan, items = self._plan(session, assignment_id, version_id, mode, selection, anew)
+            if not items:
+                why = "; ".join(f"{count} {reason}" for reason, count in plan.left_out.items())
+                raise RegradeRefused(f"Nothing is left to regrade{f' ({why})' if why else ''}. Select something else.")
+            regrade = Regrade(
+                assignment_id=assignment_id,
+                version_id=version_id,
+                mode=mode,
+                selection=selection.model_dump(exclude_none=True),
+                reason=reason,
+                created_by=actor_id,
+                created_at=now,
+            )
+            session.add(regrade)
+            session.flush()
+            for item in items:
+                after = item.stored or self._grading(session, regrade, item.before, now)
+                session.add(
+                    RegradeItem(
+                        regrade_id=regrade.id,
+                        submission_id=item.before.submission_id,
+                        before_id=item.before.id,
+                        after_id=after.id,
+                    )
+                )
+            self._note(session, regrade, "regrade started", actor_id, submissions=len(items), mode=mode)
+            return regrade.id
+
+    def _grading(self, session: Session, regrade: Regrade, before: Grading, now: datetime) -> Grading:
+        grading = Grading(
+            submission_id=before.submission_id,
+            recipe=before.recipe,
+            version_id=regrade.version_id,
+            mode=regrade.mode,
+            basis_id=None if regrade.mode is Mode.FULL else before.id,
+            regrade_id=regrade.id,
+            counts=False,
+            need=Need.CHECK,
+            priority=REGRADE,
+            created_at=now,
+            available_at=now,
+        )
+        session.add(grading)
+        session.flush()
+        session.add(Event(grading_id=grading.id, type=State.QUEUED, data={}, created_at=now))
+        return grading
+
+    def _plan(
+        self,
+        session: Session,
+        assignment_id: str,
+        version_id: str,
+        mode: Mode,
+        selection: Selection,
+        anew: bool,
+    ) -> tuple[Plan, list[_Item]]:
+        pack = self._versions.pack(version_id)
+        stored = {} if anew else _stored(session, assignment_id, version_id, mode)
+        left_out: dict[str, int] = {}
+        items: list[_Item] = []
+        blanks = {blank.id for blank in pack.blanks}
+        for grading in _selected(session, assignment_id, selection):
+            why = _why_not(grading, mode, pack, blanks)
+            if why is None:
+                same = (grading.submission_id, grading.recipe, None if mode is Mode.FULL else grading.id)
+                items.append(_Item(before=grading, stored=stored.get(same)))
+            else:
+                left_out[why] = left_out.get(why, 0) + 1
+        versions = {item.before.version_id for item in items}
+        changed = tuple(sorted({file for before in versions for file in self.changed_files(before, version_id)}))
+        known = sum(item.stored is not None for item in items)
+        plan = Plan(
+            submissions=len(items),
+            known=known,
+            left_out=left_out,
+            seconds=_estimate(session, mode, len(items) - known),
+            changed_files=changed,
+            warnings=tuple(_warnings(mode, changed)),
+        )
+        return plan, items
+
+    def changed_files(self, before: str, after: str) -> set[str]:
+        """Names of the files that differ between two versions. Empty where one is from before packs were frozen."""
+        if before == after:
+            return set()
+        try:
+            old, new = self._versions.pack(before), self._versions.pack(after)
+        except LookupError:
+            return set()
+        contents = [{path.relative_to(p.root).as_posix(): path.read_bytes() for path in p.files()} for p in (old, new)]
+        return {
+            name for name in contents[0].keys() | contents[1].keys() if contents[0].get(name) != contents[1].get(name)
+        }
+
+    def get(self, regrade_id: int) -> Regrade | None:
+        with self._database.read() as session:
+            return session.get(Regrade, regrade_id)
+
+    def of(self, assignment_id: str) -> list[Regrade]:
+        """The latest first."""
+        with self._database.read() as session:
+            regrades = select(Regrade).where(Regrade.assignment_id == assignment_id)
+            return list(session.scalars(regrades.order_by(Regrade.id.desc())))
+
+    def progress(self, regrade_id: int) -> dict[State, int]:
+        """How many of its gradings stand where."""
+        with self._database.read() as session:
+            return _progress(session, regrade_id)
+
+    def cancel(self, regrade_id: int, actor_id: int | None) -> None:
+        """Stop what has not ended. What is done stays, and `resume` goes on from there. Raises `RegradeRefused`."""
+        with self._database.write() as session:
+            regrade = _locked(session, regrade_id, RegradeState.RUNNING)
+            self._stop(session, regrade)
+            regrade.state = RegradeState.CANCELLED
+            self._note(session, regrade, "regrade cancelled", actor_id)
+
+    def resume(self, regrade_id: int, actor_id: int | None) -> None:
+        """Go on after a stop, and once more with what a fault of ours ended. Raises `RegradeRefused`."""
+        now = self._clock()
+        with self._database.write() as session:
+            regrade = _locked(session, regrade_id, RegradeState.RUNNING, RegradeState.CANCELLED)
+            again = {"state": State.QUEUED, "finished_at": None, "message": None, "attempts": 0, "available_at": now}
+            session.execute(
+                update(Grading)
+                .where(Grading.regrade_id == regrade.id, Grading.state.in_((State.CANCELLED, State.FAULTED)))
+                .values(**again)
+            )
+            regrade.state = RegradeState.RUNNING
+            self._note(session, regrade, "regrade resumed", actor_id)
+
+    def discard(self, regrade_id: int, actor_id: int | None) -> None:
+        """Give it up: nothing changes for anybody. Raises `RegradeRefused`."""
+        with self._database.write() as session:
+            regrade = _locked(session, regrade_id, RegradeState.RUNNING, RegradeState.CANCELLED)
+            self._stop(session, regrade)
+            self._decide(session, regrade, RegradeState.DISCARDED, actor_id)
+
+    def apply(self, regrade_id: int, actor_id: int | None) -> int:
+        """Let its gradings count, all at once, and tell those whose grade it changes. Returns how many those are.
+
+        A grading that a fault of ours ended leaves the submission as it was. Raises `RegradeRefused` where something
+        has not ended yet, or where another regrade was applied to one of the submissions meanwhile.
+        """
+        with self._database.write() as session:
+            regrade = _locked(session, regrade_id, RegradeState.RUNNING)
+            unfinished = sum(count for state, count in _progress(session, regrade.id).items() if not state.final)
+            if unfinished:
+                raise RegradeRefused(f"{unfinished} of its gradings have not ended. Wait for them, or cancel it.")
+            return self._swap(session, regrade, RegradeState.APPLIED, actor_id)
+
+    def roll_back(self, regrade_id: int, actor_id: int | None) -> int:
+        """Undo an applied regrade: what counted before counts again. As `apply`."""
+        with self._database.write() as session:
+            regrade = _locked(session, regrade_id, RegradeState.APPLIED)
+            return self._swap(session, regrade, RegradeState.ROLLED_BACK, actor_id)
+
+    def _swap(self, session: Session, regrade: Regrade, state: RegradeState, actor_id: int | None) -> int:
+        before, after = RegradeItem.before_id, RegradeItem.after_id
+        old, new = (before, after) if state is RegradeState.APPLIED else (after, before)
+        done = (
+            select(old.label("old"), new.label("new"))
+            .join(Grading, Grading.id == after)
+            .where(RegradeItem.regrade_id == regrade.id, before != after, Grading.state == State.DONE)
+        )
+        pairs = session.execute(done).all()
+        moved = select(Grading.submission_id).where(Grading.id.in_([pair.old for pair in pairs]), ~Grading.counts)
+        if others := session.scalars(moved).all():
+            raise RegradeRefused(
+                f"{len(others)} of its submissions were changed by another regrade meanwhile, {others[0]} among them. "
+                "Roll that one back first, or discard this one and begin anew."
+            )
+        assignment = session.get_one(Assignment, regrade.assignment_id)
+        grades_before = self._points(session, assignment)
+        # One after the other: of each submission one grading counts at any time.
+        for values, ids in ((False, [pair.old for pair in pairs]), (True, [pair.new for pair in pairs])):
+            session.execute(update(Grading).where(Grading.id.in_(ids)).values(counts=values))
+        told = self._tell(session, assignment, grades_before, regrade)
+        self._decide(session, regrade, state, actor_id, submissions=len(pairs), students_told=told)
+        return told
+
+    def _points(self, session: Session, assignment: Assignment) -> dict[int, tuple[float, str]]:
+        """What each student's grade is, and the submission that it comes from."""
+        session.flush()
+        session.expire_all()
+        return {
+            grade.student.id: (grade.counting.score.points, grade.counting.submission_id)
+            for grade in self._gradebook.grades(session, assignment)
+            if grade.counting is not None and grade.counting.score is not None
+        }
+
+    def _tell(
+        self, session: Session, assignment: Assignment, before: dict[int, tuple[float, str]], regrade: Regrade
+    ) -> int:
+        now, told = self._clock(), 0
+        for user_id, (points, submission_id) in self._points(session, assignment).items():
+            earlier = before.get(user_id)
+            if earlier is not None and earlier[0] != points:
+                text = f"Your grade for {assignment.title} changed from {earlier[0]:g} to {points:g}: {regrade.reason}"
+                session.add(Notice(user_id=user_id, submission_id=submission_id, body=text, at=now))
+                told += 1
+        return told
+
+    def _stop(self, session: Session, regrade: Regrade) -> None:
+        now = self._clock()
+        waiting = select(Grading.id).where(
+            Grading.regrade_id == regrade.id, Grading.state.in_((State.QUEUED, State.RUNNING))
+        )
+        for grading_id in session.scalars(waiting).all():
+            cancel(session, grading_id, CANCELLED_MESSAGE, now)
+
+    def _decide(
+        self, session: Session, regrade: Regrade, state: RegradeState, actor_id: int | None, **data: int
+    ) -> None:
+        regrade.state, regrade.decided_at = state, self._clock()
+        self._note(session, regrade, f"regrade {state.replace('_', ' ')}", actor_id, **data)
+
+    def _note(self, session: Session, regrade: Regrade, action: str, actor_id: int | None, **data: int | str) -> None:
+        course = session.get_one(Assignment, regrade.assignment_id).course_id
+        note(session, actor_id, action, course, f"regrade {regrade.id}", regrade.reason, clock=self._clock, **data)
+
+
+def _locked(session: Session, regrade_id: int, *states: RegradeState) -> Regrade:
+    regrade = session.get_one(Regrade, regrade_id, with_for_update=True)
+    if regrade.state not in states:
+        words = " or ".join(state.replace("_", " ") for state in states)
+        raise RegradeRefused(
+            f"Regrade {regrade_id} is {regrade.state.replace('_', ' ')}; that takes one that is {words}."
+        )
+    return regrade
+
+
+def _progress(session: Session, regrade_id: int) -> dict[State, int]:
+    counts = (
+        select(Grading.state, func.count().label("number"))
+        .join(RegradeItem, RegradeItem.after_id == Grading.id)
+        .where(RegradeItem.regrade_id == regrade_id)
+        .group_by(Grading.state)
+    )
+    return {row.state: row.number for row in session.execute(counts)}
+
+
+def _selected(session: Session, assignment_id: str, selection: Selection) -> Sequence[Grading]:
+    """The gradings that count, of the submissions that are selected."""
+    wanted: list[ColumnElement[bool]] = [Submission.assignment == assignment_id]
+    if selection.submissions is not None:
+        wanted.append(Submission.id.in_(selection.submissions))
+    if selection.students is not None:
+        wanted.append(Submission.user_id.in_(select(User.id).where(User.login.in_(selection.students))))
+    if selection.versions is not None:
+        wanted.append(Grading.version_id.in_(selection.versions))
+    gradings = session.scalars(
+        select(Grading)
+        .join(Submission, Submission.id == Grading.submission_id)
+        .where(Grading.counts, *wanted)
+        .order_by(Grading.id)
+    ).all()
+    return [grading for grading in gradings if _matches(grading, selection)]
+
+
+def _matches(grading: Grading, selection: Selection) -> bool:
+    """What databases search badly: the outcome, which is JSON."""
+    outcome = grading.outcome or {}
+    if selection.verdicts is not None and outcome.get("verdict", grading.state) not in selection.verdicts:
+        return False
+    if selection.blanks is None:
+        return True
+    return any(outcome.get("blanks", {}).get(blank, {}).get("status") != "passed" for blank in selection.blanks)
+
+
+def _why_not(grading: Grading, mode: Mode, pack: Pack, blanks: set[str]) -> str | None:
+    if not grading.state.final:
+        return "still graded for the first time"
+    if grading.recipe not in pack.recipes:
+        return f"graded by the recipe {grading.recipe}, which this version lacks"
+    if mode is Mode.FULL:
+        return None
+    if grading.state is not State.DONE:
+        return f"{grading.state}: without results to use again (take mode full)"
+    if mode is Mode.RESCORE and set((grading.outcome or {}).get("blanks", {})) != blanks:
+        return "checked for other blanks than this version has (take mode recheck)"
+    return None
+
+
+def _stored(
+    session: Session, assignment_id: str, version_id: str, mode: Mode
+) -> dict[tuple[str, str, int | None], Grading]:
+    """Gradings that have done the very same already, by submission, recipe and basis; the latest of several."""
+    done = (
+        select(Grading)
+        .join(Submission, Submission.id == Grading.submission_id)
+        .where(
+            Submission.assignment == assignment_id,
+            Grading.version_id == version_id,
+            Grading.mode == mode,
+            Grading.state == State.DONE,
+        )
+        .order_by(Grading.id)
+    )
+    return {(found.submission_id, found.recipe, found.basis_id): found for found in session.scalars(done)}
+
+
+def _estimate(session: Session, mode: Mode, number: int) -> float | None:
+    recent = (
+        select(Grading.started_at, Grading.finished_at)
+        .where(Grading.state == State.DONE, Grading.mode == mode)
+        .order_by(Grading.id.desc())
+        .limit(RECENT)
+    )
+    seconds = [(row.finished_at - row.started_at).total_seconds() for row in session.execute(recent)]
+    return number * sum(seconds) / len(seconds) if seconds else None
+
+
+def _warnings(mode: Mode, changed: Sequence[str]) -> list[str]:
+    """What a mode leaves as it was, though the new version says otherwise."""
+    found = []
+    checks = [name for name in changed if name.startswith("checks/") or name == "solution.py"]
+    training = [name for name in changed if name in ("harness.py", "recipes.toml")]
+    if mode is Mode.RESCORE and checks:
+        found.append(f"{', '.join(checks)} changed: rescore does not run checks again, recheck does.")
+    if mode is not Mode.FULL and training:
+        found.append(f"{', '.join(training)} changed: only full trains again.")
+    return found
