@@ -142,6 +142,10 @@ class Client:
         content = self._request("GET", f"/api/v1/assignments/{quote(assignment, safe='')}").content
         return len(_parse(_Assignment, content).blanks)
 
+    def download(self, path: str) -> bytes:
+        """A file: `path` is what follows /api/v1."""
+        return self._request("GET", f"/api/v1{path}").content
+
     def ask(self, method: str, path: str, form: TypeAdapter[Answer], **arguments: Any) -> Answer:
         """Any other request: `path` is what follows /api/v1, and the answer has to be of that form."""
         response = self._request(method, f"/api/v1{path}", **arguments)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import typer
 
-from cli import doctor, grade, remote, staff, starter
+from cli import doctor, grade, regrades, remote, staff, starter
 from cli.errors import report_exception
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.command("report")(remote.report)
 app.command("roster")(staff.roster)
 app.command("starter")(starter.starter)
 app.command("doctor")(doctor.doctor)
+app.add_typer(regrades.app, name="regrade")
 app.add_typer(staff.course, name="course")
 app.add_typer(staff.user, name="user")
 app.add_typer(staff.token, name="token")
