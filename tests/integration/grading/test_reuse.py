@@ -1,0 +1,98 @@
+"""What an earlier grading found out is not found out again: rescoring starts no guest, rechecking trains nothing."""
+
+import shutil
+
+import pytest
+import sample_reports
+
+from grading.grade import Known, grade
+from grading.hand_in import read_hand_in
+from grading.outcomes import InfrastructureFault
+from reference.pack import Pack, load_pack
+from sandbox.backend import Backend
+from sandbox.plain import NoSandbox
+
+PACK = load_pack("ddpm")
+WRONG_ALPHAS = PACK.solution.read_text().replace("alphas = 1.0 - betas", "alphas = betas - 1.0")
+
+
+class NoGuests(Backend):
+    name = "no guests"
+    isolation = "nothing is started"
+
+    def launch(self, limits):
+        raise AssertionError("a guest was asked for")
+
+
+@pytest.fixture
+def changed(tmp_path):
+    """The pack with some texts of pack.toml replaced."""
+
+    def make(replaced: dict[str, str]) -> Pack:
+        root = tmp_path / "ddpm"
+        shutil.copytree(PACK.root, root)
+        text = (root / "pack.toml").read_text()
+        for old, new in replaced.items():
+            assert text.count(old) == 1
+            text = text.replace(old, new)
+        (root / "pack.toml").write_text(text)
+        return Pack(root)
+
+    return make
+
+
+def run(source: str, pack: Pack, backend: Backend, known: Known):
+    return grade(
+        read_hand_in("answers.py", source.encode()),
+        pack,
+        pack.recipe(None),
+        backend=backend,
+        key=b"key",
+        train=False,
+        device="cpu",
+        emit=lambda _: None,
+        known=known,
+    )
+
+
+def test_rescoring_takes_the_points_of_the_pack_and_starts_nothing(changed):
+    earlier = sample_reports.below_mark()
+    assert earlier.verdict == "failed"
+    pack = changed({"points = 40": "points = 60", "pass_mark = 0.95": "pass_mark = 0.85"})
+    known = Known(checks=earlier, training=earlier, artifacts={"grid.png": b"png"})
+    grading = run("x = 1\n", pack, NoGuests(), known)
+    report = grading.report
+    assert [(blank.id, blank.status) for blank in report.blanks] == [(b.id, b.status) for b in earlier.blanks]
+    submitted = report.generation.submitted
+    assert (submitted.accuracy, submitted.passed) == (earlier.generation.submitted.accuracy, True)
+    assert report.score == sum(blank.points for blank in report.blanks) + 60
+    assert report.verdict == "passed"
+    assert grading.artifacts == {"grid.png": b"png"}
+    assert report.provenance.reused == ["check", "train"]
+    assert report.provenance.pack_version == pack.version
+
+
+def test_other_blanks_cannot_be_rescored():
+    earlier = sample_reports.passing()
+    fewer = earlier.model_copy(update={"blanks": earlier.blanks[1:]})
+    with pytest.raises(InfrastructureFault, match="other blanks"):
+        run("x = 1\n", PACK, NoGuests(), Known(checks=fewer, training=fewer))
+
+
+def test_rechecking_keeps_the_training_and_finds_what_is_wrong_now():
+    earlier = sample_reports.passing()
+    report = run(WRONG_ALPHAS, PACK, NoSandbox(), Known(training=earlier)).report
+    assert [blank.id for blank in report.blanks if blank.status != "passed"] == ["alphas"]
+    assert (report.training, report.generation) == (earlier.training, earlier.generation)
+    assert report.provenance.classifier == earlier.provenance.classifier
+    assert report.provenance.reused == ["train"]
+
+
+def test_a_repaired_run_goes_when_its_blanks_have_passed_since():
+    earlier = sample_reports.four_mistakes()
+    assert earlier.training.repaired is not None
+    passing = sample_reports.passing()
+    report = run("x = 1\n", PACK, NoGuests(), Known(checks=passing, training=earlier)).report
+    assert report.training.repaired is None
+    assert report.generation.repaired is None
+    assert report.training.submitted == earlier.training.submitted
