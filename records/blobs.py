@@ -1,9 +1,12 @@
 """Blobs: immutable bytes on disk, addressed by their SHA-256."""
 
+import fcntl
 import hashlib
 import os
 import re
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -23,7 +26,8 @@ class BlobStore:
         """Store `content` and return its SHA-256. When this returns, the bytes survive a power cut."""
         sha256 = hashlib.sha256(content).hexdigest()
         path = self._path(sha256)
-        if path.exists():
+        with suppress(FileNotFoundError), self._lock(fcntl.LOCK_SH):
+            os.utime(path)  # young again: a row is about to name it, and `remove` shall know
             _sync_folder(path.parent)  # whoever wrote it may not have come to that yet
             return sha256
         for folder in (self._root.parent, self._root, path.parent):
@@ -52,6 +56,30 @@ class BlobStore:
         if hashlib.sha256(content).hexdigest() != sha256:
             raise BlobError(f"blob {sha256} is damaged")
         return content
+
+    def all(self) -> Iterator[str]:
+        """The hashes of all blobs."""
+        for path in self._root.glob("[0-9a-f][0-9a-f]/[0-9a-f]*"):
+            if _SHA256.fullmatch(path.name):
+                yield path.name
+
+    def remove(self, sha256: str, unless_since: float) -> bool:
+        """Remove a blob, unless it was stored, or stored again, since then (seconds since 1970): whether it did."""
+        path = self._path(sha256)
+        with self._lock(fcntl.LOCK_EX):  # nobody stores it again between the look and the removal
+            if path.stat().st_mtime >= unless_since:
+                return False
+            path.unlink()
+            return True
+
+    @contextmanager
+    def _lock(self, kind: int) -> Iterator[None]:
+        descriptor = os.open(self._root, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, kind)
+            yield
+        finally:
+            os.close(descriptor)
 
     def check(self) -> None:
         """Raises `BlobError` where nothing can be written."""

@@ -37,6 +37,13 @@ class Database:
         with Session(self.engine, expire_on_commit=False) as session, session.begin():
             yield session
 
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """A connection that sees the database as it is now, however long it reads."""
+        options = {"isolation_level": "REPEATABLE READ"} if self.engine.dialect.name == "postgresql" else {}
+        with self._reader.connect().execution_options(**options) as connection:
+            yield connection
+
     def close(self) -> None:
         self.engine.dispose()
 

@@ -39,8 +39,15 @@ def check(database: Database) -> None:
 
 def is_current(database: Database) -> bool:
     with database.engine.connect() as connection:
-        found = MigrationContext.configure(connection).get_current_revision()
-    return found == ScriptDirectory.from_config(_config(None)).get_current_head()
+        return current_revision(connection) == head_revision()
+
+
+def current_revision(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def head_revision() -> str | None:
+    return ScriptDirectory.from_config(_config(None)).get_current_head()
 
 
 def _config(connection: Connection | None) -> Config:

@@ -321,7 +321,8 @@ _UNKNOWN = "0" * 64  # the version of what was graded before packs were frozen, 
 def _keep_what_there_is() -> None:
     """Assignments and versions for the submissions of before."""
     now = "CURRENT_TIMESTAMP"
-    op.execute(f"INSERT INTO courses VALUES ('open', 'Open to everybody', {now})")  # noqa: S608  (constants)
+    there_is_one = "EXISTS (SELECT 1 FROM submissions)"
+    op.execute(f"INSERT INTO courses SELECT 'open', 'Open to everybody', {now} WHERE {there_is_one}")
     versions = f"SELECT COALESCE(g.pack_version, '{_UNKNOWN}') AS id, MIN(s.assignment) AS pack"
     rows = f"{versions} FROM gradings g JOIN submissions s ON s.id = g.submission_id GROUP BY 1"
     op.execute(f"INSERT INTO versions SELECT id, pack, '{_UNKNOWN}', {now} FROM ({rows}) AS found")  # noqa: S608
