@@ -20,8 +20,10 @@ from api.routes import (
     assignments_admin,
     courses,
     events,
+    gradebook,
     health,
     hints,
+    manual,
     pages,
     people,
     regrades,
@@ -60,7 +62,19 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     problems.install(app)
     guarded = [Depends(get_caller)]
-    for routes in (assignments, assignments_admin, submissions, reports, hints, events, people, courses, regrades):
+    for routes in (
+        assignments,
+        assignments_admin,
+        submissions,
+        reports,
+        hints,
+        events,
+        gradebook,
+        manual,
+        people,
+        courses,
+        regrades,
+    ):
         app.include_router(routes.router, prefix=API, dependencies=guarded)
     app.include_router(pages.router, dependencies=guarded)
     app.include_router(sessions.router)

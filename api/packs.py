@@ -25,11 +25,11 @@ def read_pack(name: str, content: bytes) -> Iterator[Pack]:
         for path, data in files.items():
             if not path.is_relative_to(root):
                 raise PackError(f"`{path}` lies outside of the folder {root} with the pack.toml.")
-            target = Path(folder) / path.relative_to(root)  # `unpack` lets no name leave the archive
+            target = Path(folder) / "pack" / path.relative_to(root)  # `unpack` lets no name leave the archive
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(data)
         try:
-            pack = Pack(Path(folder))
+            pack = Pack(Path(folder) / "pack")
         except PackError as error:
             raise PackError(str(error).replace(f"{folder}/", "")) from None  # where it lies is nobody's business
         yield pack

@@ -20,6 +20,7 @@ class Outcome(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     OUTPUT_LIMIT = "output_limit"  # printed or returned more than is allowed
     CRASHED = "crashed"  # the guest died, or student code raised
+    WITHHELD = "withheld"  # of a blank, in a student's copy of a report: checks decide that are not shown yet
 
 
 # What the end of a guest's work means for the student

@@ -43,7 +43,7 @@ def score_report(
     tier, tier_note = _tier(pack.file.tiers, submitted, training)
     return Report(
         verdict="checks_only" if training is None else "passed" if _passed(submitted) else "failed",
-        summary=_summary(blanks, training, submitted, repaired),
+        summary=summarise(blanks, training, submitted, repaired),
         score=score,
         max_score=pack.max_score,
         blanks=list(blanks),
@@ -137,19 +137,22 @@ def _too_slow(tier: Tier, training: TrainingRun) -> str | None:
     )
 
 
-def _summary(
+def summarise(
     blanks: Sequence[BlankReport],
     training: Training | None,
     submitted: GenerationRun | None,
     repaired: GenerationRun | None,
 ) -> str:
+    """The sentence or two at the top of a report."""
     return " ".join(filter(None, (_blanks_sentence(blanks), _accuracy_sentence(training, submitted, repaired))))
 
 
 def _blanks_sentence(blanks: Sequence[BlankReport]) -> str:
     passed = sum(blank.status is Outcome.PASSED for blank in blanks)
     not_attempted = [blank for blank in blanks if blank.status is Outcome.NOT_ATTEMPTED]
-    wrong = [blank.name for blank in blanks if blank.status not in (Outcome.PASSED, Outcome.NOT_ATTEMPTED)]
+    withheld = sum(blank.status is Outcome.WITHHELD for blank in blanks)
+    no_mistake = (Outcome.PASSED, Outcome.NOT_ATTEMPTED, Outcome.WITHHELD)
+    wrong = [blank.name for blank in blanks if blank.status not in no_mistake]
     if passed == len(blanks):
         return f"All {len(blanks)} blanks are right."
     if len(not_attempted) == len(blanks):
@@ -159,6 +162,8 @@ def _blanks_sentence(blanks: Sequence[BlankReport]) -> str:
         sentence += f"; to look at again: {', '.join(wrong)}"
     if not_attempted:
         sentence += f"; {len(not_attempted)} not filled in yet"
+    if withheld:
+        sentence += f"; {withheld} not decided yet, since some of the checks are not shown, and without points so far"
     return sentence + "."
 
 

@@ -40,6 +40,12 @@ WORDING: dict[Outcome, Wording] = {
     Outcome.OUTPUT_LIMIT: Wording(
         symbol="!", words="too much output", explanation="It printed or returned more than it may.", tone="warn"
     ),
+    Outcome.WITHHELD: Wording(
+        symbol="…",
+        words="not decided yet",
+        explanation="What is shown so far agrees. Further checks decide.",
+        tone="open",
+    ),
     Outcome.CRASHED: Wording(
         symbol="!", words="stopped with an error", explanation="It raised an exception or ended early.", tone="warn"
     ),

@@ -149,8 +149,11 @@ class Gradebook:
     def of(self, assignment_id: str) -> list[Grade]:
         """Every student of the course, and whoever else handed in and is not staff, by login."""
         with self._database.read() as session:
-            assignment = session.get_one(Assignment, assignment_id)
-            return self._grades(session, assignment, self._students(session, assignment))
+            return self.grades(session, session.get_one(Assignment, assignment_id))
+
+    def grades(self, session: Session, assignment: Assignment) -> list[Grade]:
+        """As `of`, within a transaction."""
+        return self._grades(session, assignment, self._students(session, assignment))
 
     def grade(self, assignment_id: str, user_id: int) -> Grade:
         """One user's line."""

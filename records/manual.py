@@ -66,6 +66,13 @@ class Manual:
             names = {user.id: user.name or user.login for user in users}
         return Work(overrides=overrides, comments=comments, decisions=decisions, requests=requests, names=names)
 
+    def open_requests(self, assignment_id: str) -> Sequence[RegradeRequest]:
+        """Those of an assignment that nobody has closed, the oldest first."""
+        query = select(RegradeRequest).join(Submission, Submission.id == RegradeRequest.submission_id)
+        query = query.where(Submission.assignment == assignment_id, RegradeRequest.closed_at.is_(None))
+        with self._database.read() as session:
+            return session.scalars(query.order_by(RegradeRequest.id)).all()
+
     def override(self, actor_id: int | None, submission_id: str, blank: str, points: float, reason: str) -> Override:
         """Set the points of a blank, or of `accuracy`. It counts until a later one does, or it is withdrawn."""
         with self._changing(submission_id) as change:

@@ -127,10 +127,6 @@ class Policy(_Part):
         own = {level for name, level in self.visibility_of.items() if name.startswith(f"{blank}/")}
         return own | {self.visibility_of.get(blank, self.visibility)}
 
-    @property
-    def hides(self) -> bool:
-        return {self.visibility, *self.visibility_of.values()} != {Level.VISIBLE}
-
     def hint_policy(self, pack: HintPolicy) -> HintPolicy | None:
         """How hints are given, where the pack says `pack`; None: not at all."""
         if self.hints.reveal == "off":
@@ -295,6 +291,12 @@ def shown_when(policy: Policy, grant: Grant, level: Level, now: datetime, publis
             return None if published_at is not None and published_at <= now else "once grades are published"
         case Level.HIDDEN:
             return "by your instructor alone"
+
+
+def shows_all(policy: Policy, grant: Grant, now: datetime, published_at: datetime | None) -> bool:
+    """Whether nothing is kept from the student."""
+    levels = {policy.visibility, *policy.visibility_of.values()}
+    return all(shown_when(policy, grant, level, now, published_at) is None for level in levels)
 
 
 def _utc(moment: datetime) -> datetime:

@@ -15,6 +15,7 @@ from records.blobs import BlobStore
 from records.database import Database
 from records.intake_rules import admit
 from records.models import Artifact, Assignment, Event, Grading, Improvement, State, Submission, utc_now
+from records.queue import PROGRESS_PREFIX
 
 ID_BYTES = 16  # 128 bits: the id is a capability, so nobody may guess one
 
@@ -154,6 +155,12 @@ class Submissions:
     def artifact(self, grading: Grading, name: str) -> Artifact | None:
         with self._database.read() as session:
             return session.get(Artifact, (grading.id, name))
+
+    def report_images(self, grading: Grading) -> list[Artifact]:
+        """The images that the report of a grading names."""
+        own = select(Artifact).where(Artifact.grading_id == grading.id, Artifact.name.not_like(f"{PROGRESS_PREFIX}%"))
+        with self._database.read() as session:
+            return list(session.scalars(own))
 
 
 def _waiting(session: Session, user_id: int | None) -> int:

@@ -4,7 +4,7 @@ Events are rows, so a listener that comes late, or comes back with `Last-Event-I
 """
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Annotated, Any
 
 import anyio
@@ -12,15 +12,17 @@ from anyio.to_thread import run_sync
 from fastapi import APIRouter, Header
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
-from api.dependencies import OwnSubmission, SubmissionsDep
+from api.dependencies import Services, ServicesDep
 from api.links import image_link
 from api.problems import NotFound, describe
-from records.models import FINAL_STATES, Event, Submission
-from records.submissions import Submissions
+from api.views import View, ViewDep
+from records.models import FINAL_STATES, Event
 
 router = APIRouter(tags=["events"])
 
 POLL_SECONDS = 0.3  # what an event may come late; people notice nothing below that
+STAGE_EVENTS = ("stage_started", "stage_finished")
+LONGEST = 100_000  # events that anybody resumes after: far more than a grading has
 BATCH = 200  # events per query: bounds memory, and a whole grading takes only a few
 KEEP_ALIVE_SECONDS = 15.0  # proxies close connections that are silent for 30 or 60
 
@@ -49,8 +51,8 @@ class KeepAlive(ServerSentEvent):
     | {200: {"description": "the stream", "content": {"text/event-stream": {"example": EXAMPLE}}}},
 )
 async def stream_events(
-    submission: OwnSubmission,
-    submissions: SubmissionsDep,
+    view: ViewDep,
+    services: ServicesDep,
     last_event_id: Annotated[
         int | None, Header(ge=0, le=2**62, description="resume after this event; browsers send it by themselves")
     ] = None,
@@ -59,24 +61,45 @@ async def stream_events(
 
     Types: `queued`, `started`, `retrying` (our fault, it is tried again), the events of the grading (`stage_started`,
     `stage_finished`, `check_finished`, `blank_finished`, `training_progress`, `sample_grid`, `generation_progress`),
-    and as the last one `done`, `rejected` or `faulted`.
+    and as the last one `done`, `rejected` or `faulted`. Students hear nothing of checks that are hidden from them.
     """
-    stream = _events(submission, submissions, last_event_id or 0)
+    stream = _events(view, services, last_event_id or 0)
     return EventSourceResponse(stream, ping=KEEP_ALIVE_SECONDS, ping_message_factory=KeepAlive)
 
 
-async def _events(submission: Submission, submissions: Submissions, after: int) -> AsyncIterator[ServerSentEvent]:
+async def _events(view: View, services: Services, after: int) -> AsyncIterator[ServerSentEvent]:
+    submission, submissions = view.submission, services.submissions
     grading = submission.grading
+    stages: set[tuple[str, str]] = set()
 
-    def read(after: int) -> tuple[bool, list[Event]]:
+    def tell(event: Event) -> ServerSentEvent | None:
+        if event.type in STAGE_EVENTS and not view.whole:
+            stage = (event.type, event.data["stage"])
+            if stage in stages:  # the second time around it is that of the repaired run
+                return None
+            stages.add(stage)
+        told = view.event(event.type, event.data, services)
+        if told is None:
+            return None
+        return ServerSentEvent(id=str(event.id), event=event.type, data=json.dumps(_data(submission.id, event, told)))
+
+    def read(after: int) -> tuple[bool, list[tuple[Event, ServerSentEvent | None]]]:
         # The state first: one that is final by then has told all its events.
         current = submissions.get(submission.id)
-        return current is None or current.grading.state.final, submissions.events(grading, after=after, limit=BATCH)
+        found = submissions.events(grading, after=after, limit=BATCH)
+        return current is None or current.grading.state.final, [(event, tell(event)) for event in found]
 
+    def catch_up() -> None:
+        for event in submissions.events(grading, after=0, limit=LONGEST) if after and not view.whole else ():
+            if event.id <= after and event.type in STAGE_EVENTS:
+                stages.add((event.type, event.data["stage"]))
+
+    await run_sync(catch_up)
     while True:
         ended, events = await run_sync(read, after)
-        for event in events:
-            yield ServerSentEvent(id=str(event.id), event=event.type, data=json.dumps(_data(submission.id, event)))
+        for event, told in events:
+            if told is not None:
+                yield told
             if event.type in FINAL_STATES:
                 return
             after = event.id
@@ -86,8 +109,8 @@ async def _events(submission: Submission, submissions: Submissions, after: int) 
             await anyio.sleep(POLL_SECONDS)
 
 
-def _data(submission_id: str, event: Event) -> dict[str, Any]:
-    data = {"type": event.type} | event.data | {"at": event.created_at.isoformat()}
+def _data(submission_id: str, event: Event, told: Mapping[str, Any]) -> dict[str, Any]:
+    data = {"type": event.type} | dict(told) | {"at": event.created_at.isoformat()}
     if "image" in data:  # the name of a stored image
         data["url"] = image_link(submission_id, data["image"])
     return data

@@ -16,6 +16,7 @@ from api.links import submission_links
 from api.problems import NoHint
 from api.routes.assignments import list_assignments
 from api.routes.hints import ask_for_hint, get_hints
+from api.views import ViewDep
 
 router = APIRouter(include_in_schema=False)
 templates = Jinja2Templates(Path(__file__).parent.parent / "templates")
@@ -34,18 +35,20 @@ def show_submission(request: Request, submission: OwnSubmission) -> HTMLResponse
 
 
 @router.get("/submissions/{submission}/hints")
-def show_hints(request: Request, submission: OwnSubmission, services: ServicesDep) -> HTMLResponse:
+def show_hints(request: Request, submission: OwnSubmission, view: ViewDep, services: ServicesDep) -> HTMLResponse:
     context = {
         "submission": submission,
         "links": submission_links(submission.id),
-        "hints": get_hints(submission, services),
+        "hints": get_hints(submission, view, services),
     }
     return templates.TemplateResponse(request, "hints.html", context)
 
 
 @router.post("/submissions/{submission}/hints/{blank}")
-def show_next_hint(submission: AuthoredSubmission, blank: str, services: ServicesDep) -> RedirectResponse:
+def show_next_hint(
+    submission: AuthoredSubmission, blank: str, view: ViewDep, services: ServicesDep
+) -> RedirectResponse:
     with suppress(NoHint):  # a second click; the page says why there is none
-        ask_for_hint(submission, blank, services)
+        ask_for_hint(submission, blank, view, services)
     place = f"{submission_links(submission.id)['hints_page']}#{quote(blank)}"
     return RedirectResponse(place, status_code=HTTPStatus.SEE_OTHER)

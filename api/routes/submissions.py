@@ -20,10 +20,11 @@ from api.problems import (
     describe,
 )
 from api.schemas import Progress, Receipt, SubmissionStatus
+from api.views import ViewDep
 from records.broker import wake_workers
 from records.models import Role, Submission
 from records.queue import Queue
-from records.submissions import HandedIn, IdempotencyConflict, Submissions, UnknownEarlier
+from records.submissions import HandedIn, IdempotencyConflict, UnknownEarlier
 from reference.pack import PackError
 
 router = APIRouter(tags=["submissions"])
@@ -94,13 +95,18 @@ def submit(
     response.headers["Location"] = submission_links(intake.submission.id)["self"]
     response.headers["Idempotent-Replayed"] = str(intake.replayed).lower()
     response.headers["Identical-Resubmission"] = str(intake.identical).lower()
-    return present(intake.submission, services.submissions, services.queue)
+    return present(intake.submission, services.queue)
 
 
 @router.get("/submissions/{submission}", responses=describe(NotFound))
-def get_submission(submission: OwnSubmission, services: ServicesDep) -> SubmissionStatus:
+def get_submission(submission: OwnSubmission, view: ViewDep, services: ServicesDep) -> SubmissionStatus:
     """How it goes: state, place in the queue, stage, progress."""
-    return present(submission, services.submissions, services.queue)
+    last = None
+    if not submission.grading.state.final:
+        last = services.submissions.last_event(submission.grading, PROGRESS_EVENTS)
+    told = None if last is None else view.event(last.type, last.data, services)
+    progress = None if last is None or told is None else Progress(type=last.type, data=told)
+    return present(submission, services.queue, progress)
 
 
 @router.post("/submissions/{submission}/cancel", responses=describe(NotFound, AlreadyEnded))
@@ -110,7 +116,7 @@ def cancel_submission(submission: OwnSubmission, services: ServicesDep) -> Submi
         raise AlreadyEnded(f"The grading is {submission.grading.state}; there is nothing left to cancel.")
     current = services.submissions.get(submission.id)
     assert current is not None  # submissions stay
-    return present(current, services.submissions, services.queue)
+    return present(current, services.queue)
 
 
 @router.get("/submissions/{submission}/hand-in", response_class=Response, responses=describe(NotFound))
@@ -124,9 +130,8 @@ def get_hand_in(submission: OwnSubmission, submissions: SubmissionsDep) -> Respo
     )
 
 
-def present(submission: Submission, submissions: Submissions, queue: Queue) -> SubmissionStatus:
+def present(submission: Submission, queue: Queue, progress: Progress | None = None) -> SubmissionStatus:
     grading = submission.grading
-    progress = None if grading.state.final else submissions.last_event(grading, PROGRESS_EVENTS)
     return SubmissionStatus(
         id=submission.id,
         assignment=submission.assignment,
@@ -143,7 +148,7 @@ def present(submission: Submission, submissions: Submissions, queue: Queue) -> S
         seconds_left=queue.seconds_until_done(grading),
         stage=grading.stage,
         attempt=grading.attempts,
-        progress=None if progress is None else Progress(type=progress.type, data=progress.data),
+        progress=progress,
         message=grading.message,
         finished_at=grading.finished_at,
         links=submission_links(submission.id),

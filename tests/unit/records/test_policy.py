@@ -19,6 +19,7 @@ from records.policy import (
     next_midnight,
     penalty,
     shown_when,
+    shows_all,
     which_counts,
 )
 from reference.pack import HintPolicy
@@ -234,8 +235,6 @@ def test_the_closest_rule_says_who_sees_a_check():
     assert rules.level("alphas", "y") is Level.HIDDEN
     assert rules.levels("alphas") == {Level.HIDDEN, Level.AFTER_DUE_DATE}
     assert rules.levels("q") == {Level.AFTER_PUBLISHED, Level.VISIBLE}
-    assert rules.hides
-    assert not Policy().hides
 
 
 def test_when_a_check_is_shown():
@@ -250,6 +249,9 @@ def test_when_a_check_is_shown():
     assert shown(Level.AFTER_DUE_DATE, DUE + DAY + HOUR, grant=Grant()) is None
     assert shown(Level.AFTER_PUBLISHED, DUE) == "once grades are published"
     assert shown(Level.AFTER_PUBLISHED, DUE, published=DUE) is None
+    assert shows_all(rules, late, DUE, None)  # no check has any of these levels
+    assert not shows_all(policy(visibility_of={"q/x": "after_published"}), late, DUE, None)
+    assert shows_all(policy(visibility_of={"q/x": "after_published"}), late, DUE, DUE)
     assert shown(Level.HIDDEN, DUE + 900 * DAY, published=DUE) == "by your instructor alone"
 
 
