@@ -21,9 +21,11 @@ from records.queue import Queue
 from records.regrade_diff import Diffs
 from records.regrades import Regrades
 from records.settings import Settings
+from records.statistics import Figures
 from records.submissions import Submissions
 from records.tokens import Scope, Tokens
 from records.versions import Versions
+from records.workers import Workers
 from reference.pack import Pack
 
 
@@ -45,6 +47,8 @@ class Services:
         self.people = People(self.database)
         self.tokens = Tokens(self.database)
         self.queue = Queue(self.database, settings)
+        self.workers = Workers(self.database)
+        self.figures = Figures(self.database)
         self.celery: Celery = make_celery(settings.redis_url.get_secret_value())
 
     def close(self) -> None:

@@ -15,6 +15,7 @@ from api.body_limit import BodyLimit
 from api.dependencies import Services
 from api.headers import SecurityHeaders
 from api.links import API
+from api.observation import Observation
 from api.routes import (
     assignments,
     assignments_admin,
@@ -24,6 +25,7 @@ from api.routes import (
     health,
     hints,
     manual,
+    operations,
     pages,
     people,
     regrades,
@@ -56,6 +58,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         docs_url=None,  # both would load scripts from other hosts
         redoc_url=None,
         middleware=[
+            Middleware(Observation),
             Middleware(SecurityHeaders),
             Middleware(BodyLimit, max_bytes=settings.max_upload_bytes + MULTIPART_OVERHEAD),
         ],
@@ -74,9 +77,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         people,
         courses,
         regrades,
+        operations,
     ):
         app.include_router(routes.router, prefix=API, dependencies=guarded)
     app.include_router(pages.router, dependencies=guarded)
+    app.include_router(operations.metrics_router, dependencies=guarded)
     app.include_router(sessions.router)
     app.include_router(health.router)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")

@@ -17,28 +17,13 @@ def drop_environment() -> None:
         del os.environ[name]
 
 
-def configure_logs() -> None:
-    import structlog
-
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.dev.ConsoleRenderer(
-                colors=sys.stderr.isatty(),
-                exception_formatter=structlog.dev.plain_traceback,  # the default prints local variables: secrets
-            ),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
-
-
 def main() -> int:
     import structlog
     from celery.platforms import SecurityWarning
 
     from records.blobs import BlobStore
     from records.database import Database
+    from records.logs import configure_logs
     from records.models import Need
     from records.settings import ConfigurationError, load_settings
     from records.versions import Versions

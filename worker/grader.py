@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from records.blobs import BlobError, BlobStore
 from records.database import Database
+from records.logs import trace_of
 from records.models import Mode, Need
 from records.queue import PROGRESS_PREFIX, Lease, LostLease, NewArtifact, NewEvent, Queue, Result
 from records.settings import Settings
@@ -107,7 +108,7 @@ class Grader:
 
     def grade(self, lease: Lease) -> None:
         """Work on one grading until it is finished, rejected, failed, given back or lost."""
-        told = log.bind(grading=lease.grading_id, attempt=lease.attempt)
+        told = log.bind(trace=trace_of(lease.submission_id), grading=lease.grading_id, attempt=lease.attempt)
         told.info("grading begins")
         try:
             with self._judges.start(self._job(lease)) as judge:

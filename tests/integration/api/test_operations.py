@@ -1,0 +1,91 @@
+"""Figures, workers and faults, as whoever looks after the service sees them."""
+
+import pytest
+from classroom import ASSIGNMENT, COURSE, Classroom
+from prometheus_client.parser import text_string_to_metric_families
+from services import open_store, running_api
+
+from records.models import Need, Role
+from records.queue import NewEvent
+from records.settings import Settings
+from records.workers import Workers
+
+NO_BROKER = "redis+socket:///nonexistent/redis.sock"
+
+
+@pytest.fixture
+def store(tmp_path):
+    with open_store(Settings(data_dir=tmp_path, redis_url=NO_BROKER, max_attempts=1)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def api(store):
+    with running_api(store.settings) as client:
+        yield client
+
+
+def metrics(api):
+    answer = api.get("/metrics")
+    assert answer.status_code == 200
+    return {
+        (sample.name, *sorted(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+    }
+
+
+def test_metrics_tell_of_queue_workers_faults_and_stages(api, store):
+    room = Classroom(store)
+    student = room.user("ada", COURSE)
+    for number in range(3):
+        room.hand_in(student, f"x = {number}".encode())
+    found = metrics(api)
+    assert found["noisemark_waiting", "check", "live"] == 3
+    assert found["noisemark_gradings", "queued"] == 3
+    lease = store.queue.claim("w")
+    store.queue.record(lease, [NewEvent(type="stage_finished", data={"stage": "check", "seconds": 1.5})])
+    store.queue.fail(lease, "disk full")
+    workers = Workers(store.database)
+    workers.tell("good", [Need.CHECK], fit=True)
+    workers.tell("bad", [Need.CHECK], fit=False, note="solution.py: alphas should be passed")
+    found = metrics(api)
+    assert found["noisemark_waiting", "check", "live"] == 2
+    assert (found["noisemark_gradings", "faulted"], found[("noisemark_faults",)]) == (1, 1)
+    assert (found["noisemark_workers", "ready"], found["noisemark_workers", "unfit"]) == (1, 1)
+    assert found["noisemark_stage_seconds", "0.95", "check"] == 1.5
+    assert any(name == "noisemark_request_seconds_count" and "/metrics" in labels for name, *labels in found)
+
+
+def test_staff_see_what_a_fault_of_ours_ended_and_students_do_not(api, store):
+    room = Classroom(store)
+    ada = room.user("ada", COURSE)
+    submission = room.hand_in(ada)
+    store.queue.fail(store.queue.claim("w"), "disk full")
+    path = f"/api/v1/assignments/{ASSIGNMENT}/faults"
+    (fault,) = api.get(path, headers=room.headers(room.user("gil", COURSE, Role.GRADER))).json()
+    assert (fault["submission"], fault["fault"]) == (submission, "disk full")
+    assert api.get(path, headers=room.headers(ada)).status_code == 403
+
+
+def test_workers_are_drained_and_go_on(api, store):
+    workers = Workers(store.database)
+    assert [workers.tell(name, [Need.CHECK], fit=True) for name in ("one", "two")] == [False, False]
+    assert api.put("/api/v1/workers/draining", params={"draining": True, "name": "one"}).json() == {"workers": 1}
+    assert [workers.tell(name, [Need.CHECK], fit=True) for name in ("one", "two")] == [True, False]
+    assert {entry["name"]: entry["state"] for entry in api.get("/api/v1/workers").json()} == {
+        "one": "draining",
+        "two": "ready",
+    }
+    assert api.put("/api/v1/workers/draining", params={"draining": False}).json() == {"workers": 2}
+    assert workers.tell("one", [Need.CHECK], fit=True) is False
+
+
+def test_requests_have_ids_and_logs_have_no_addresses(api, store, capsys):
+    submission = Classroom(store).hand_in(None, assignment="ddpm")
+    answer = api.post(f"/api/v1/submissions/{submission}/cancel")
+    assert answer.status_code == 200
+    assert len(answer.headers["X-Request-Id"]) == 16
+    told = capsys.readouterr()
+    assert "/submissions/{submission}/cancel" in told.out + told.err
+    assert submission not in told.out + told.err
