@@ -19,6 +19,7 @@ from api.observation import Observation
 from api.routes import (
     assignments,
     assignments_admin,
+    bulk,
     courses,
     events,
     gradebook,
@@ -68,6 +69,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for routes in (
         assignments,
         assignments_admin,
+        bulk,
         submissions,
         reports,
         hints,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import typer
 
-from cli import doctor, grade, regrades, remote, staff, starter
+from cli import doctor, grade, gradebook, regrades, remote, staff, starter
 from cli.errors import report_exception
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app.command("submit")(remote.submit)
 app.command("status")(remote.status)
 app.command("hint")(remote.hint)
 app.command("report")(remote.report)
+app.command("grades")(gradebook.grades)
 app.command("roster")(staff.roster)
 app.command("starter")(starter.starter)
 app.command("doctor")(doctor.doctor)

@@ -46,7 +46,8 @@ def admit(
         .order_by(Submission.created_at, Submission.id)
         .options(contains_eager(Submission.grading))
     ).all()
-    if (same := _repeated(policy, earlier, recipe, sha256)) is not None:
+    only_last = bound and policy.counts == "most_recent"
+    if (same := _repeated(earlier, recipe, sha256, only_last=only_last)) is not None:
         return same
     if bound and not _is_staff(session, assignment.course_id, user):
         grant = grant_of(session.get(Extension, (assignment_id, user_id)))
@@ -74,11 +75,11 @@ def grant_of(extension: Extension | None) -> Grant:
     return Grant(hours=extension.hours, bonus_attempts=extension.bonus_attempts)
 
 
-def _repeated(policy: Policy, earlier: Sequence[Submission], recipe: str, sha256: str) -> Submission | None:
+def _repeated(earlier: Sequence[Submission], recipe: str, sha256: str, *, only_last: bool) -> Submission | None:
     """The hand-in that these bytes repeat. Where the most recent one counts, going back to bytes that another hand-in
-    has replaced is no repetition: it makes them count again."""
+    has replaced is no repetition: it makes them count again. Unless staff imports them, who knows nothing of it."""
     standing = [one for one in earlier if one.grading.state not in (State.FAULTED, State.CANCELLED)]
-    if policy.counts == "most_recent":
+    if only_last:
         standing = standing[-1:]
     return next((one for one in standing if one.sha256 == sha256 and one.grading.recipe == recipe), None)
 

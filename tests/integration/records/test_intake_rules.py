@@ -96,6 +96,8 @@ def test_going_back_to_earlier_bytes_makes_them_count_again(store, ada):
     back = hand_in(store, ada, now=NOW + timedelta(minutes=2))
     assert not back.identical
     assert len({intake.submission.id for intake in (first, second, back)}) == 3
+    imported = hand_in(store, ada, b"y = 1\n", by_staff=True)  # which an import twice over must not
+    assert imported.submission.id == second.submission.id
     set_policy(store, total_submission_limit=2, counts="best")
     assert hand_in(store, ada, b"y = 1\n").submission.id == second.submission.id
 

@@ -1,0 +1,174 @@
+"""Hand-ins of a whole course, as learning platforms give them out: which file is whose.
+
+Canvas      lovelaceada_LATE_123_456_answers.ipynb       by the name, last name first, letters and digits alone
+Moodle      Ada Lovelace_123_assignsubmission_file_/...  by the name
+Gradescope  submission_123/..., submission_metadata.yml  by the student id, else the e-mail address
+otherwise   ada/..., ada.ipynb                           by the login, or the e-mail address
+
+A name that two students share is nobody's: a person has to say whose file it is, by renaming it to the login.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from api.intake import Upload, check_upload, combine
+from api.problems import TooLarge
+from grading.archive import SOURCE_SUFFIXES, unpack
+from grading.outcomes import BadInput
+from records.models import User
+
+METADATA = "submission_metadata.yml"
+SUFFIXES = (*SOURCE_SUFFIXES, ".zip", ".yml")
+MAX_ENTRIES = 5000  # files and folders: 1000 students with some modules each
+
+_CANVAS = re.compile(r"(?P<name>[^_]+)_(?:LATE_)?\d+_\d+_(?P<file>.+)")
+_MOODLE = re.compile(r"(?P<name>.+)_\d+_assignsubmission_file_?.*")
+_GRADESCOPE = re.compile(r"submission_\d+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matched:
+    """What one student handed in."""
+
+    user: User
+    files: tuple[str, ...]  # as they came, for people
+    upload: Upload
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unmatched:
+    file: str
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    matched: tuple[Matched, ...]  # by login
+    unmatched: tuple[Unmatched, ...]
+
+
+def open_archives(uploads: Iterable[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
+    """Path and content of every file; one zip archive is opened, several files are taken as they are.
+
+    Raises `BadInput` where the archive is none, or not a safe one.
+    """
+    files = list(uploads)
+    if len(files) == 1 and files[0][0].lower().endswith(".zip") and not _CANVAS.fullmatch(files[0][0]):
+        return list(unpack(*files[0], suffixes=SUFFIXES, max_entries=MAX_ENTRIES).files)
+    return files
+
+
+def plan(files: Sequence[tuple[str, bytes]], students: Sequence[User], max_bytes: int) -> Plan:
+    """Say which file is whose. Nothing is stored."""
+    people = _People(students)
+    paths = {path: PurePosixPath(path) for path, _ in files}
+    root = _common_folder(list(paths.values()), people)
+    owners = _gradescope_owners({paths[path].name: content for path, content in files}.get(METADATA, b""))
+    of_student: dict[int, list[tuple[str, str, bytes]]] = defaultdict(list)
+    unmatched = []
+    for path, content in files:
+        place = paths[path].relative_to(root)
+        if place.name == METADATA:
+            continue
+        try:
+            user, name = _owner(place, people, owners)
+        except LookupError as error:
+            unmatched.append(Unmatched(file=path, why=str(error.args[0])))
+        else:
+            of_student[user.id].append((path, name, content))
+    matched = []
+    for user in sorted(students, key=lambda student: student.login):
+        if own := of_student.get(user.id):
+            came = tuple(path for path, _, _ in own)
+            try:
+                upload = combine([check_upload(name, content) for _, name, content in own], max_bytes)
+            except (BadInput, TooLarge) as error:
+                why = error.detail if isinstance(error, TooLarge) else str(error)
+                unmatched += [Unmatched(file=path, why=why) for path in came]
+            else:
+                matched.append(Matched(user=user, files=came, upload=upload))
+    return Plan(matched=tuple(matched), unmatched=tuple(unmatched))
+
+
+class _People:
+    """Students by what platforms know of them."""
+
+    def __init__(self, students: Sequence[User]) -> None:
+        self._by_id: dict[str, list[User]] = defaultdict(list)
+        self._by_name: dict[str, list[User]] = defaultdict(list)
+        for student in students:
+            for known in {student.login.casefold(), student.email.casefold()} - {""}:
+                self._by_id[known].append(student)
+            words = student.name.replace(",", " ").split()
+            # Who has three names may have any number of them as the last ones
+            orders = {_letters("".join(words[cut:] + words[:cut])) for cut in range(len(words))}
+            for order in orders - {""}:
+                self._by_name[order].append(student)
+
+    def by_id(self, *known: str) -> User:
+        """Whose login or address it is. Raises `LookupError` with the reason."""
+        found = [user for one in known for user in self._by_id.get(one.casefold(), ())]
+        if not found:
+            raise LookupError(f"No student of the course has the login or address {' or '.join(map(repr, known))}.")
+        return found[0]
+
+    def by_name(self, name: str) -> User:
+        """Whose name it is. Raises `LookupError` with the reason."""
+        found = self._by_name.get(_letters(name), [])
+        if not found:
+            raise LookupError(f"No student of the course is called {name!r}.")
+        if len(found) > 1:
+            logins = ", ".join(sorted(user.login for user in found))
+            raise LookupError(f"{name!r} may be any of {logins}. Rename it to the login.")
+        return found[0]
+
+    def __contains__(self, known: str) -> bool:
+        return known.casefold() in self._by_id
+
+
+def _owner(place: PurePosixPath, people: _People, owners: dict[str, tuple[str, ...]]) -> tuple[User, str]:
+    """Whose file it is, and what the student called it. Raises `LookupError` with the reason."""
+    first = place.parts[0]
+    if len(place.parts) == 1:
+        if match := _CANVAS.fullmatch(first):
+            return people.by_name(match["name"]), match["file"]
+        return people.by_id(place.stem), first
+    if _GRADESCOPE.fullmatch(first) and first not in people:
+        if first not in owners:
+            raise LookupError(f"{METADATA} says nothing of {first}.")
+        return people.by_id(*owners[first]), place.name
+    if match := _MOODLE.fullmatch(first):
+        return people.by_name(match["name"]), place.name
+    return people.by_id(first), place.name
+
+
+def _gradescope_owners(metadata: bytes) -> dict[str, tuple[str, ...]]:
+    """Student ids and addresses by submission.
+
+    The file is YAML of one fixed form, of which three kinds of lines matter. A parser for all of YAML would be one more
+    thing to be attacked.
+    """
+    owners: dict[str, list[str]] = {}
+    current: list[str] = []
+    for line in metadata.decode("utf-8", errors="replace").splitlines():
+        if match := re.fullmatch(r"(submission_\d+):\s*", line):
+            current = owners.setdefault(match[1], [])
+        elif match := re.fullmatch(r"[\s-]*:(?:sid|email):\s*[\"']?([^\"']+?)[\"']?\s*", line):
+            current.append(match[1])
+    return {submission: tuple(known) for submission, known in owners.items() if known}
+
+
+def _common_folder(paths: Sequence[PurePosixPath], people: _People) -> PurePosixPath:
+    """The folder around everything, unless it is what says whose files they are."""
+    folders = {path.parts[0] if len(path.parts) > 1 else "" for path in paths}
+    (folder,) = folders if len(folders) == 1 else ("",)
+    if folder in people or _MOODLE.fullmatch(folder) or _GRADESCOPE.fullmatch(folder):
+        folder = ""
+    return PurePosixPath(folder)
+
+
+def _letters(text: str) -> str:
+    return "".join(character for character in text.casefold() if character.isalnum())
