@@ -29,6 +29,7 @@ from sandbox.limits import Limits
 
 if TYPE_CHECKING:
     from grading.real_digits import Equipment
+    from grading.reference import Reference
     from reference.classifiers import Metadata
 
 # The parts whose version can change what a grading says
@@ -103,38 +104,31 @@ def _grade(
     clock = Clock(emit)
     seeds = Seeds(key, hand_in.sha256)
     equipment: Equipment | None = None
-    with backend.start(Limits()) if known.checks is None else nullcontext() as guest:
+    # Started first where it is needed, see above
+    with nullcontext() if known.checks is not None else backend.start(Limits()) as guest:
         with clock.stage("inspect"):
             answers = harvest(hand_in, pack)
-        if known.checks is None or train:
-            # torch comes in only here, see above
-            with _no_garbage_collection():
-                import torch
-
-                from grading.check import run_checks
-                from grading.reference import Reference
-
-            torch.set_num_threads(1)
-            reference = Reference(pack)
+        if guest is not None or train:
+            reference = _load_reference(pack)
         if train:
             from grading.runs import load_equipment
 
             # Before the student waits for checks, so that a missing data set is known at once
             equipment = load_equipment(recipe)
-        if guest is None:
-            assert known.checks is not None  # by the choice above
+        if known.checks is not None:
             blanks = rescored(known.checks, pack)
         else:
+            from grading.check import run_checks
+
+            assert guest is not None  # by the choice above
             with clock.stage("check"):
                 blanks = run_checks(answers, pack, reference, guest, seeds, emit)
 
-    training, generation = None, None
-    classifier = None
-    artifacts: dict[str, bytes] = {}
+    training, generation, classifier = None, None, None
+    artifacts = dict(known.artifacts)
     if known.training is not None:
         training, generation = reused(known.training, blanks, pack)
         classifier, device = known.training.provenance.classifier, known.training.provenance.device
-        artifacts = dict(known.artifacts)
     elif equipment is not None:
         from grading.runs import run_pipelines
 
@@ -176,6 +170,18 @@ def _grade(
         hyperparameters = read_hyperparameters(hand_in, pack, submitted)
         report = score_report(pack, blanks, training, generation, notices, provenance, hyperparameters)
     return Grading(report=report, artifacts=artifacts)
+
+
+def _load_reference(pack: Pack) -> "Reference":
+    """The solution, and with it torch, which comes in only here."""
+    with _no_garbage_collection():
+        import torch
+
+        import grading.check  # noqa: F401  (the rest of what takes long)
+        from grading.reference import Reference
+
+    torch.set_num_threads(1)
+    return Reference(pack)
 
 
 @contextmanager
