@@ -104,6 +104,7 @@ TABLE = {
     f"GET {A}/grades.csv": Route(GRADERS),
     f"GET {A}/grade": Route("401   = 404   =   =   = 403"),
     f"GET {A}/requests": Route(GRADERS),
+    f"POST {A}/bulk": Route(INSTRUCTORS, 200, {"files": {"files": ("stella.py", b"x = 0")}}),
     # Submissions
     f"GET {S}": Route(IN_COURSE),
     f"POST {S}/cancel": Route(IN_COURSE),
