@@ -6,7 +6,6 @@ import sys
 import uvicorn
 
 from api.main import create_app
-from records.logs import configure_logs
 from records.settings import ConfigurationError, load_settings
 
 GRACE_SECONDS = 5  # for open event streams, when the server ends
@@ -16,7 +15,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m api", description=__doc__)
     parser.add_argument("--fd", type=int, help="a listening socket that this process inherited")
     fd: int | None = parser.parse_args().fd
-    configure_logs()
     try:
         settings = load_settings()
         app = create_app(settings)

@@ -34,6 +34,7 @@ from api.routes import (
     sessions,
     submissions,
 )
+from records.logs import configure_logs
 from records.settings import Settings, load_settings
 
 MULTIPART_OVERHEAD = 64 * 1024  # bytes: boundaries and part headers, beside the files themselves
@@ -41,6 +42,7 @@ MULTIPART_OVERHEAD = 64 * 1024  # bytes: boundaries and part headers, beside the
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Raises `ConfigurationError`."""
+    configure_logs()
     settings = settings or load_settings()
 
     @asynccontextmanager
