@@ -6,6 +6,7 @@ All of it ends together: Ctrl-C and SIGTERM shut everything down; when one part 
 import argparse
 import contextlib
 import ctypes
+import json
 import os
 import shutil
 import signal
@@ -27,6 +28,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from records.broker import broker_answers, make_celery
 from records.migrate import prepare
+from records.models import Need
 from records.settings import ConfigurationError, Settings, load_settings
 
 START_SECONDS = 120  # the worker imports torch, on a slow disk and beside other work
@@ -82,7 +84,8 @@ class Part:
 def serve(workers: int, announce: Callable[[str], None]) -> None:
     """Run the service until somebody sends SIGINT or SIGTERM. `announce` is called with its URL once it is ready.
 
-    Each of the `workers` grades one hand-in at a time.
+    Each of the `workers` grades one hand-in at a time. Beside them there is one for checks alone, so that nobody waits
+    minutes for others' trainings before he reads the first word on his own work.
 
     Raises:
         ConfigurationError: the settings cannot be, or the port is taken.
@@ -95,8 +98,8 @@ def serve(workers: int, announce: Callable[[str], None]) -> None:
     with ExitStack() as stack:
         parts: list[Part] = []
 
-        def start(name: str, command: list[str], fds: tuple[int, ...] = ()) -> None:
-            part = Part(name, command, environment, fds)
+        def start(name: str, command: list[str], fds: tuple[int, ...] = (), **own: str) -> None:
+            part = Part(name, command, environment | own, fds)
             stack.callback(part.stop)
             parts.append(part)
 
@@ -119,9 +122,11 @@ def serve(workers: int, announce: Callable[[str], None]) -> None:
         stack.callback(celery.close)
         wait(lambda: broker_answers(celery), "Redis")
         _prepare(settings)
+        checker = settings.train and settings.needs is None
+        processes = workers + checker
         if settings.launcher is None:
             launcher = sockets / "launcher.sock"
-            options = ["--socket", str(launcher), "--sandbox", settings.sandbox, "--warm", str(workers)]
+            options = ["--socket", str(launcher), "--sandbox", settings.sandbox, "--warm", str(processes)]
             start("The launcher", [sys.executable, "-m", "sandbox.launcher", *options])
             wait(launcher.exists, "The launcher")
             environment["NOISEMARK_LAUNCHER"] = str(launcher)
@@ -129,11 +134,13 @@ def serve(workers: int, announce: Callable[[str], None]) -> None:
         start("The API", [sys.executable, "-m", "api", "--fd", str(listener.fileno())], (listener.fileno(),))
         for number in range(1, workers + 1):
             start(f"Worker {number}", [sys.executable, "-m", "worker"])
+        if checker:
+            start("The worker for checks", [sys.executable, "-m", "worker"], NOISEMARK_NEEDS=json.dumps([Need.CHECK]))
         host, port = listener.getsockname()[:2]
         url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         wait(lambda: _answers(f"{url}/healthz"), "The API")
         # Seconds until a worker counts as silent
-        wait(lambda: len(celery.control.ping(timeout=0.5, limit=workers)) == workers, "A worker")
+        wait(lambda: len(celery.control.ping(timeout=0.5, limit=processes)) == processes, "A worker")
         announce(url)
         while True:
             for part in parts:
