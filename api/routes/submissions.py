@@ -3,6 +3,7 @@
 from typing import Annotated
 from urllib.parse import quote
 
+import structlog
 from fastapi import APIRouter, BackgroundTasks, File, Form, Header, Response, UploadFile, status
 
 from api.access import CallerDep, require
@@ -22,10 +23,13 @@ from api.problems import (
 from api.schemas import Progress, Receipt, SubmissionStatus
 from api.views import ViewDep
 from records.broker import wake_workers
+from records.logs import trace_of
 from records.models import Role, Submission
 from records.queue import Queue
 from records.submissions import HandedIn, IdempotencyConflict, UnknownEarlier
 from reference.pack import PackError
+
+log = structlog.get_logger()
 
 router = APIRouter(tags=["submissions"])
 
@@ -91,6 +95,7 @@ def submit(
         raise IdempotencyKeyReused(str(error)) from None
     except UnknownEarlier as error:
         raise Unprocessable(str(error)) from None
+    log.info("handed in", trace=trace_of(intake.submission.id), replayed=intake.replayed, identical=intake.identical)
     background.add_task(wake_workers, services.celery)  # after the answer: a broker that is gone delays nobody
     response.headers["Location"] = submission_links(intake.submission.id)["self"]
     response.headers["Idempotent-Replayed"] = str(intake.replayed).lower()
