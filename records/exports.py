@@ -36,11 +36,16 @@ def to_csv(format_: Format, assignment: Assignment, grades: Sequence[Grade], max
     return file.getvalue()
 
 
+def guarded(text: str) -> str:
+    """Text that spreadsheets take for text (OWASP, "CSV Injection")."""
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
 def _cell(cell: Cell) -> str:
     if cell is None:
         return ""
     if isinstance(cell, str):
-        return f"'{cell}" if cell.startswith(_FORMULA) else cell
+        return guarded(cell)
     return f"{cell:.4f}".rstrip("0").rstrip(".")  # as exact as anybody reads it: 0.1 + 0.2 is 0.3
 
 

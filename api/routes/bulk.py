@@ -80,7 +80,7 @@ def bring_in(
             assignment.course_id,
             f"assignment {assignment.id}",
             received_at=None if received_at is None else received_at.isoformat(),
-            files={matched.user.login: list(matched.files) for matched in planned.matched},
+            files={str(matched.user.id): len(matched.files) for matched in planned.matched},  # users by id
         )
     taken = []
     for matched in planned.matched:

@@ -16,8 +16,8 @@ from api.access import CallerDep, require
 from api.dependencies import AssignmentDep, Services, ServicesDep
 from api.links import API
 from api.problems import Forbidden, NotFound, RegradeConflict, Unprocessable, describe
-from api.spreadsheet import guarded
 from records.broker import wake_workers
+from records.exports import guarded
 from records.models import Assignment, Mode, Regrade, RegradeState, Role, State
 from records.regrade_diff import BlankChange, Diff
 from records.regrades import RegradeRefused, Selection
