@@ -121,7 +121,7 @@ def test_when_it_came_may_be_said_and_is_audited(api, instructor, classroom):
     assert datetime.fromisoformat(status["receipt"]["received_at"]) == came
     entries = api.get(f"/api/v1/courses/{COURSE}/audit", headers=instructor).json()
     told = [entry for entry in entries if entry["action"] == "hand-ins brought in"][-1]
-    assert told["data"] == {"received_at": came.isoformat(), "files": {"ada": ["ada.py"]}}
+    assert told["data"] == {"received_at": came.isoformat(), "files": {str(classroom.user("ada")): 1}}
     future = send(api, instructor, {"ada.py": code()}, received_at=(utc_now() + timedelta(days=1)).isoformat())
     assert future.status_code == 422
 
