@@ -316,12 +316,17 @@ class Regrades:
         self, session: Session, assignment: Assignment, before: dict[int, tuple[float, str]], regrade: Regrade
     ) -> int:
         now, told = self._clock(), 0
-        for user_id, (points, submission_id) in self._points(session, assignment).items():
-            earlier = before.get(user_id)
-            if earlier is not None and earlier[0] != points:
-                text = f"Your grade for {assignment.title} changed from {earlier[0]:g} to {points:g}: {regrade.reason}"
-                session.add(Notice(user_id=user_id, submission_id=submission_id, body=text, at=now))
-                told += 1
+        after = self._points(session, assignment)
+        for user_id in sorted(before.keys() | after.keys()):
+            old, new = before.get(user_id), after.get(user_id)
+            if (old and old[0]) == (new and new[0]):
+                continue
+            words = [f"{found[0]:g}" if found else "none" for found in (old, new)]
+            text = f"Your grade for {assignment.title} changed from {words[0]} to {words[1]}: {regrade.reason}"
+            standing = new or old
+            assert standing is not None  # the two differ
+            session.add(Notice(user_id=user_id, submission_id=standing[1], body=text, at=now))
+            told += 1
         return told
 
     def _stop(self, session: Session, regrade: Regrade) -> None:

@@ -241,6 +241,19 @@ def test_a_fault_of_ours_leaves_what_counts(api, store, instructor, version, gra
     assert grade_of(api, instructor, "ada") == sample_reports.passing().score
 
 
+def test_what_a_fault_of_ours_ended_gets_its_grade_and_the_student_is_told(api, store, room, instructor):
+    ada = room.user("ada", COURSE)
+    room.hand_in(ada)
+    while (lease := store.queue.claim("worker")) is not None:
+        store.queue.fail(lease, "disk full")
+    own = start(api, instructor, None, mode="full", selection={"verdicts": ["faulted"]}).json()["links"]["self"]
+    work(store)
+    assert api.post(f"{own}/apply", headers=instructor).json()["students_told"] == 1
+    (notice,) = api.get("/api/v1/me/notices", headers=room.headers(ada)).json()
+    assert "from none to 100" in json.dumps(notice)
+    assert api.post(f"{own}/roll-back", headers=instructor).json()["students_told"] == 1
+
+
 @pytest.mark.parametrize(
     ("selection", "expected"),
     [
