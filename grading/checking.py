@@ -130,6 +130,7 @@ def assert_close(
     raise CheckFailed(
         f"{_capital(what)} is not what it should be: {_percent(share)} of the values deviate, by up to "
         f"{float(deviation.max()):.3g}{at}.{' ' + hint if hint else ''}",
+        expected="the solution's value, which is not told",
         found=f"{float(tensor[tuple(place)]):.4g}{at}" if place else f"{float(tensor):.4g}",
     )
 

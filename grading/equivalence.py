@@ -131,10 +131,12 @@ def _named(
         unused = sum(1 for _ in mistaken[0].parameters()) > len(observed.used)  # a misconception may leave parts unused
         with suppress(Exception):  # what is mistaken may fail in any way on inputs that are right
             _assert_same(replace(observed, whole=True) if unused else observed, mistaken, MISTAKEN_TRIALS, hint="")
-            return CheckFailed(found=failure.found, misconception=misconception)
+            return CheckFailed(expected=failure.expected, found=failure.found, misconception=misconception)
     again = attempt(lambda: observed.module(*observed.inputs))
     if failure.misconception is None and not isinstance(again, Raised) and not is_alike(again, observed.output):
-        return CheckFailed(found="another output for the same input", misconception="random-layer")
+        return CheckFailed(
+            expected="the same output for the same input", found="another output", misconception="random-layer"
+        )
     return failure
 
 
@@ -153,7 +155,11 @@ def _named_fault(
             if sorted(tuple(value.shape) for value in network.parameters()) == parts:
                 ended = attempt(partial(network, *inputs))
                 if is_alike(ended, Raised(fault.exception, fault.message)):
-                    return CheckFailed(found=f"{fault.exception}: {fault.message}", misconception=misconception)
+                    return CheckFailed(
+                        expected="an output, without an error",
+                        found=f"{fault.exception}: {fault.message}",
+                        misconception=misconception,
+                    )
     return fault
 
 

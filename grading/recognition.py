@@ -92,7 +92,11 @@ def recognising(*recognisers: Callable[[], str | None]) -> Iterator[None]:
         if isinstance(failure, CheckFailed):
             raise CheckFailed(expected=failure.expected, found=failure.found, misconception=name) from None
         place = f", line {failure.line}" if failure.line else ""
-        raise CheckFailed(found=f"{failure.exception}: {failure.message}{place}", misconception=name) from None
+        raise CheckFailed(
+            expected="a result, without an error",
+            found=f"{failure.exception}: {failure.message}{place}",
+            misconception=name,
+        ) from None
 
 
 def _first_name(recognisers: Iterable[Callable[[], str | None]]) -> str | None:

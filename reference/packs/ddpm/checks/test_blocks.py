@@ -84,8 +84,8 @@ class TestUpBlock:
 class TestResidualConvBlock:
     @on_inputs(several=((6, 6, 2), (2, 6, 8, 8)), one=((3, 8, 4), (1, 3, 5, 7)))
     def test_adds_the_first_output(self, student, solution, rng, arguments, shape):
-        """Adds the output of the first block to the output of the second"""
-        hint = "Look at what goes into the second block, and at what is added to its output."
+        """Convolves twice, and adds the output of the first block to the output of the second"""
+        hint = "Look at the two blocks, at what goes into the second one, and at what is added to its output."
         assert_same(student, solution, rng, "ResidualConvBlock", arguments, shape, hint=hint)
 
 

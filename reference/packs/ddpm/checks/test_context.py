@@ -21,7 +21,12 @@ def context_and_mask(student, labels, drop_prob):
     """Call, and check all that holds for every call. Returns the context and the mask, as floats."""
     c_hot, c_mask = assert_pair(student.get_context_mask(labels, drop_prob), "what `get_context_mask` returns")
     for name, value in (("c_hot", c_hot), ("c_mask", c_mask)):
-        require(isinstance(value, torch.Tensor), f"`{name}` should be a tensor.", found=f"a {type(value).__name__}")
+        require(
+            isinstance(value, torch.Tensor),
+            f"`{name}` should be a tensor.",
+            expected="a tensor",
+            found=f"a {type(value).__name__}",
+        )
     batch, expected = len(labels), F.one_hot(labels, 10).float()
     require(
         is_close(c_hot.float(), expected) or not is_close(c_mask.float(), expected), misconception="results-swapped"
@@ -41,16 +46,23 @@ def context_and_mask(student, labels, drop_prob):
     if is_close(c_hot.float(), F.one_hot((labels - 1) % 10, 10).float()):
         raise CheckFailed(misconception="one-hot-shifted")
     assert_close(c_hot.float(), expected, "`c_hot`", mistakes=shifted, hint="It should be one-hot: [B, N_CLASSES].")
-    require(list(c_mask.shape) != [batch], found=f"shape [{batch}]", misconception="mask-without-second-dimension")
+    shapes = f"shape [{batch}, 1] or [{batch}, N_CLASSES]"
+    require(
+        list(c_mask.shape) != [batch],
+        expected=shapes,
+        found=f"shape [{batch}]",
+        misconception="mask-without-second-dimension",
+    )
     require(
         list(c_mask.shape) not in ([1, 1], [1, 10]) or batch == 1,
+        expected=shapes,
         found=f"shape {list(c_mask.shape)} for {batch} images",
         misconception="one-draw-for-the-batch",
     )
     require(
         list(c_mask.shape) in ([batch, 1], [batch, 10]),
         "`c_mask` has the wrong shape.",
-        expected=f"shape [{batch}, 1] or [{batch}, N_CLASSES]",
+        expected=shapes,
         found=f"shape {list(c_mask.shape)}",
     )
     if not bool(((c_mask == 0) | (c_mask == 1)).all()):
@@ -71,7 +83,7 @@ def context_and_mask(student, labels, drop_prob):
 
 @in_get_context_mask
 def test_one_hot(student, rng):
-    """One-hot encodes labels, whichever digits the batch contains"""
+    """Returns one-hot labels and a mask that fits them, whichever digits the batch contains"""
     context_and_mask(student, torch.randint(0, 10, (7,), generator=rng), 0.5)
     context_and_mask(student, torch.tensor([2, 0, 2]), 0.5)
     context_and_mask(student, torch.tensor([4]), 0.5)
@@ -139,16 +151,17 @@ def test_share_dropped(student, rng, drop_prob):
     per_image = bool((mask == mask[:, :1]).all())
     draws = mask[:, 0] if per_image else mask.flatten()
     dropped = int((draws == 0).sum())
+    share, found = f"about {drop_prob:.0%} of the context dropped", f"{dropped / len(draws):.1%} of {len(draws)} draws"
     if share_is_plausible(dropped, len(draws), 1 - drop_prob):
         name = "mask-inverted"
         if share_is_plausible(int((context_and_mask(student, labels, 0.0)[1][:, 0] == 0).sum()), batch, 1 - drop_prob):
             name = "drop-share-ignored"
-        raise CheckFailed(found=f"{dropped / len(draws):.1%} of {len(draws)} draws", misconception=name)
+        raise CheckFailed(expected=share, found=found, misconception=name)
     if not share_is_plausible(dropped, len(draws), drop_prob):
         raise CheckFailed(
             "The share of dropped context is not `drop_prob`.",
-            expected=f"about {drop_prob:.0%}",
-            found=f"{dropped / len(draws):.1%} of {len(draws)} draws",
+            expected=share,
+            found=found,
             misconception=misconception_about_share(student, labels),
         )
     _, again = context_and_mask(student, labels, drop_prob)

@@ -135,7 +135,12 @@ def test_last_step_adds_no_noise(student, solution, images):
     with recognised(student, x_t, e_t):
         found = step_back(student, x_t, torch.tensor([0]), e_t)
         again = step_back(student, x_t, torch.tensor([0]), e_t)
-        require(torch.equal(found, again), found="two results that differ", misconception="reverse-noise-at-zero")
+        require(
+            torch.equal(found, again),
+            expected="the same result in every call",
+            found="two results that differ",
+            misconception="reverse-noise-at-zero",
+        )
         assert_close(found, expected, "the result at t = 0")
 
 
@@ -145,12 +150,13 @@ def test_noise(student, rng):
     betas = torch.tensor([0.1, 0.02, 0.2, 0.05, 0.3, 0.03, 0.1, 0.02]) * (1 + 0.2 * torch.rand(8, generator=rng))
     solution = student.given(betas=betas)
     x_t, e_t = torch.randn(2, 4, 1, 64, 64, generator=rng)
-    noises, fitting = {}, None
-    for step in (1, 2, 4, 7):
-        t = torch.tensor([step])
-        with recognised(student, x_t, e_t):
-            noise = step_back(student, x_t, t, e_t) - mean(solution, x_t, step, e_t)
-            require(float(noise.abs().max()) > 1e-4, misconception="reverse-no-noise")
+    drawn, noises, fitting = {}, {}, None
+    with recognised(student, x_t, e_t):
+        for step in (1, 2, 4, 7):
+            found = step_back(student, x_t, torch.tensor([step]), e_t)
+            drawn[step] = found - mean(solution, x_t, step, e_t)
+        assert_noise_at_all(drawn, solution)
+    for step, noise in drawn.items():
         noises[step] = noise
         fits = {
             name: variance
@@ -171,8 +177,22 @@ def test_noise(student, rng):
             )
         fitting = set(fits) if fitting is None else fitting & set(fits)
     require(bool(fitting), misconception="reverse-mixed-rules")
-    again = step_back(student, x_t, t, e_t) - mean(solution, x_t, step, e_t)
+    again = step_back(student, x_t, torch.tensor([step]), e_t) - mean(solution, x_t, step, e_t)
     assert_unrelated(noise, again, misconception="fixed-seed")
+
+
+def assert_noise_at_all(drawn, solution):
+    """No step t > 0 goes without noise; which ones do says what is wrong."""
+    silent = [step for step, noise in drawn.items() if not float(noise.abs().max()) > 1e-4]
+    names = {(1,): "reverse-no-noise-at-one", (solution.T - 1,): "reverse-no-noise-at-start"}
+    at = "t = " + " and ".join(map(str, silent))
+    require(
+        not silent,
+        "" if len(silent) == len(drawn) or tuple(silent) in names else f"No noise is added at {at}.",
+        expected="noise at every t > 0",
+        found=f"none at {at}",
+        misconception="reverse-no-noise" if len(silent) == len(drawn) else names.get(tuple(silent)),
+    )
 
 
 @pytest.mark.parametrize("kind", ["integer", "float"])
@@ -194,5 +214,10 @@ def test_arguments_stay_as_they_are(student, images):
     """Leaves its arguments as they are"""
     x_t, e_t = images[:2]
     _, (x_after, _, e_after) = student.reverse_q.keeping(x_t, torch.tensor([3]), e_t)
-    require(torch.equal(x_after, x_t), found="other images than before the call", misconception="changed-argument")
-    require(torch.equal(e_after, e_t), found="other noise than before the call", misconception="changed-argument")
+    for name, same in {"images": torch.equal(x_after, x_t), "noise": torch.equal(e_after, e_t)}.items():
+        require(
+            same,
+            expected=f"the same {name} as before the call",
+            found=f"other {name}",
+            misconception="changed-argument",
+        )

@@ -70,6 +70,7 @@ class Model:
         except RuntimeError:
             raise CheckFailed(
                 "The context and the mask that the model is called with do not fit each other.",
+                expected=f"a context of shape [{len(x)}, N_CLASSES] and a mask of that shape, or [{len(x)}, 1]",
                 found=f"shapes {list(c.shape)} and {list(c_mask.shape)}",
             ) from None
         require(
@@ -93,8 +94,9 @@ class Model:
         values = t.flatten().float().unique()
         require(len(values) == 1, "Within one call of the model, the images have different time steps.")
         value = float(values)
-        require(value == int(value), found=f"t = {value:g}", misconception="sampling-time-divided")
-        require(0 <= value < STEPS, "The model is called with a time step outside 0 .. T - 1.", found=f"t = {value:g}")
+        found_as = {"expected": f"a whole number from 0 to {STEPS - 1}, as T = {STEPS}", "found": f"t = {value:g}"}
+        require(value == int(value), **found_as, misconception="sampling-time-divided")
+        require(0 <= value < STEPS, "The model is called with a time step outside 0 .. T - 1.", **found_as)
         return int(value)
 
     def images(self, step):

@@ -135,23 +135,32 @@ def test_blocks_in_slots(student, solution):
     else:
         known = prints(solution)
         blocks = {slot: block_in(slot, parameters, known) for slot in SLOTS}
-    wrong = []
-    for slot, (right, purpose) in SLOTS.items():
+    wrong = {}  # slots by what is to be said of them: the same mistake in two slots is told once
+    for slot, said in SLOTS.items():
         found = blocks.get(slot)
-        if found is None or found == right:
-            continue
-        if EFFECTS[found] == EFFECTS[right]:
-            wrong.append(
-                (slot, found, f"`{slot}` holds a {found}. It fits, but it is not the block asked for. {purpose}")
-            )
-        else:
-            wrong.append((slot, found, f"`{slot}` holds a {found}, which {EFFECTS[found]}; it does not fit. {purpose}"))
+        if found is not None and found != said[0]:
+            wrong.setdefault((found, *said), []).append(slot)
     if wrong:
+        slots = {slot: right for (_, right, _), group in wrong.items() for slot in group}
         raise CheckFailed(
-            " ".join(message for _, _, message in wrong),
-            found=", ".join(f"{slot}: {found}" for slot, found, _ in wrong),
-            misconception=MISCONCEPTIONS[wrong[0][0]],
+            " ".join(describe(group, *said) for said, group in wrong.items()),
+            expected=", ".join(f"{slot}: {wanted(right, blocks[slot])}" for slot, right in slots.items()),
+            found=", ".join(f"{slot}: {blocks[slot]}" for slot in slots),
+            misconception=MISCONCEPTIONS[next(iter(slots))],
         )
+
+
+def describe(slots, found, right, purpose):
+    """What is wrong with slots that hold the same block."""
+    names = " and ".join(f"`{slot}`" for slot in slots)
+    if EFFECTS[found] == EFFECTS[right]:
+        return f"A {found} fits into {names}, but is not the block asked for. {purpose}"
+    return f"A {found} does not fit into {names}: it {EFFECTS[found]}. {purpose}"
+
+
+def wanted(right, found):
+    """A block in words that do not give its name away."""
+    return f"{'another' if EFFECTS[found] == EFFECTS[right] else 'a'} block that {EFFECTS[right]}"
 
 
 SAME = "It should be the same in both forms."

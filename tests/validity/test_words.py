@@ -1,0 +1,88 @@
+"""What a student reads about a wrong answer is true, and says what was expected wherever it says what was found."""
+
+from collections.abc import Iterator
+
+import guests
+import pytest
+from validity import corpus
+from validity.grader import PACK, SOLUTION, Grader
+
+from grading.report import BlankReport
+
+GROUPS = 4  # hand-ins of each file with a wrong answer in nearly every blank; the whole corpus takes minutes
+
+
+@pytest.fixture(scope="module")
+def grader() -> Iterator[Grader]:
+    with guests.guest("none") as guest:
+        yield Grader(guest)
+
+
+def report(grader: Grader, blank: str, code: str) -> BlankReport:
+    return grader.check(corpus.replace_definition(SOLUTION, PACK.blank(blank), code), frozenset({blank}))[blank]
+
+
+def q(noise: str) -> str:
+    return f"""def q(x_0, t):
+    t = t.long()
+    noise = {noise}
+    x_t = sqrt_alphas_cumprod[t].view(-1, 1, 1, 1) * x_0 + sqrt_one_minus_alphas_cumprod[t].view(-1, 1, 1, 1) * noise
+    return x_t.view(x_0.shape), noise
+"""
+
+
+@pytest.mark.parametrize(
+    ("noise", "misconception"),
+    [
+        ("torch.randn_like(x_0[0])", "one-draw-for-the-batch"),
+        ("torch.randn_like(x_0[:1])", "one-draw-for-the-batch"),
+        ("torch.randn_like(x_0[..., :1, :1])", "noise-shared-within-image"),
+        ("torch.randn_like(x_0[..., :1, :1]).expand(x_0.shape)", "noise-shared-within-image"),
+        ("torch.randn_like(x_0[..., :1])", "noise-shared-within-image"),
+    ],
+)
+def test_noise_that_is_shared_is_told_from_noise_that_is_not_the_one_used(
+    noise: str, misconception: str, grader: Grader
+) -> None:
+    found = report(grader, "q", q(noise))
+    assert found.misconception is not None
+    assert found.misconception.id == misconception
+
+
+@pytest.mark.parametrize(
+    ("silent", "message"),
+    [
+        ("t <= 1", "The noise ends one step too early: at t = 1 there is none."),
+        ("t == 0 or t == 4", "No noise is added at t = 4."),
+        ("t == 0 or t % 2 == 0", "No noise is added at t = 2 and 4."),
+        ("t >= 0", "No noise is added after the step."),
+    ],
+)
+def test_the_steps_without_noise_are_named(silent: str, message: str, grader: Grader) -> None:
+    code = f"""def reverse_q(x_t, t, e_t):
+    t = t.long().view(-1)[0]
+    mean = sqrt_recip_alphas[t] * (x_t - pred_noise_coeff[t] * e_t)
+    posterior = (1 - alphas_cumprod[t - 1]) / (1 - alphas_cumprod[t]) * betas[t]
+    return mean if {silent} else mean + posterior.sqrt() * torch.randn_like(x_t)
+"""
+    (noise,) = [check for check in report(grader, "reverse_q", code).checks if check.name == "noise"]
+    assert noise.message == message
+
+
+def test_the_same_mistake_in_two_slots_is_told_once(grader: Grader) -> None:
+    source = SOLUTION.replace("self.down1 = DownBlock(", "self.down1 = UpBlock(")
+    source = source.replace("self.down2 = DownBlock(", "self.down2 = UpBlock(")
+    found = grader.check(source, frozenset({"UNet"}))["UNet"]
+    assert found.message.count("On the way down") == 1
+    assert "`down1` and `down2`" in found.message
+
+
+def test_what_was_found_never_stands_alone(grader: Grader) -> None:
+    alone = []
+    for name in ("wrong.md", "wrong-blind.md"):
+        for group in corpus.hand_ins(corpus.read(name))[:GROUPS]:
+            reports = [grader.report(variant, tuple(group)) for variant in group]
+            checks = [(report.id, check) for report in reports for check in report.checks]
+            lonely = [(blank, check) for blank, check in checks if check.found and not check.expected]
+            alone += [f"{blank}/{check.name}: {check.found}" for blank, check in lonely]
+    assert alone == []
