@@ -19,7 +19,7 @@ def test_a_message_wakes_the_worker_and_all_that_it_tells_arrives(api):
     assert [name for name, _ in told] == ["queued", *CHECKED, *RUN, "stage_finished", "done"]
     own = f"/api/v1/submissions/{submission}"
     assert api.get(own).json()["state"] == "done"
-    assert api.get(f"{own}/report").json() == {"verdict": "passed"}
+    assert api.get(f"{own}/report").json()["verdict"] == "passed"
     assert api.get(f"{own}/report.html").text == "<!doctype html>"
     assert api.get(f"{own}/images/grid.png").content.startswith(b"\x89PNG")
     assert api.get(dict(told)["sample_grid"]["url"]).content.startswith(b"\x89PNG")
