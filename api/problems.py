@@ -32,6 +32,7 @@ from starlette.exceptions import HTTPException
 
 from api.headers import HEADERS
 from grading.outcomes import BadInput
+from grading.text import shorten
 from records import manual
 from records.intake_rules import Refused
 from records.models import utc_now
@@ -282,5 +283,5 @@ async def _unexpected(_request: Request, _error: Exception) -> JSONResponse:
 
 
 def _respond(status: int, name: str, title: str, detail: str, headers: Any = None, **members: Any) -> JSONResponse:
-    body = {"type": TYPE_PREFIX + name, "title": title, "status": int(status), "detail": detail, **members}
+    body = {"type": TYPE_PREFIX + name, "title": title, "status": int(status), "detail": shorten(detail), **members}
     return JSONResponse(body, int(status), headers, MEDIA_TYPE)

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
-from grading.text import neutralise
+from grading.text import neutralise, shorten
 
 RED = Style(color="red", bold=True)
 # Style of each tone of `grading.wording`; names of the 16 colours, which follow the terminal's theme
@@ -37,7 +37,7 @@ def say(message: str) -> None:
 
 def complain(message: str) -> None:
     """What went wrong, on stderr."""
-    err().print(Text.assemble(("Error: ", RED), neutralise(message)))
+    err().print(Text.assemble(("Error: ", RED), shorten(neutralise(message))))
 
 
 def warn(message: str) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from cli.arguments import HandIn, recipe_name
 from cli.console import say, warn
 from cli.errors import Unavailable
 from cli.files import read_modules, require_reports_writable, write
@@ -31,10 +32,16 @@ class Device(StrEnum):
 
 
 def grade(
-    path: Annotated[Path, typer.Argument(help="A .py, .ipynb or .zip file, or a directory of .py files.")],
+    path: HandIn,
     train: Annotated[bool, typer.Option("--train/--no-train", help="Train and generate, or only check.")] = True,
     recipe: Annotated[
-        str | None, typer.Option(help="What to train on: digits16, mnist16, mnist28.", show_default="the assignment's")
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            parser=recipe_name,
+            help="What to train on: digits16, mnist16, mnist28.",
+            show_default="the assignment's",
+        ),
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON.")] = None,
     html_file: Annotated[

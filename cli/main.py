@@ -4,11 +4,20 @@ import contextlib
 import io
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
 from cli import doctor, grade, gradebook, regrades, remote, staff, starter
 from cli.errors import report_exception
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"noisemark {version('noisemark')}")
+        raise typer.Exit
+
 
 app = typer.Typer(
     name="noisemark",
@@ -18,6 +27,17 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,  # they show tracebacks; `report_exception` shows messages
 )
+
+
+@app.callback()
+def options(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
 app.command("grade")(grade.grade)
 app.command("submit")(remote.submit)
 app.command("status")(remote.status)

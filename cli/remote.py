@@ -8,12 +8,15 @@ import typer
 from pydantic import TypeAdapter, ValidationError
 from rich.text import Text
 
-from cli.console import out, say
+from cli.arguments import HandIn, SubmissionId, earlier_id, recipe_name
+from cli.console import out, say, warn
 from cli.errors import Unavailable, UnusableInput
 from cli.files import read_modules, require_reports_writable, write
 from cli.progress import display
 from cli.summary import print_report
 from grading.events import Emit, Event
+from grading.hand_in import read_hand_in_files
+from grading.outcomes import InfrastructureFault
 from grading.text import neutralise
 
 if TYPE_CHECKING:
@@ -25,19 +28,24 @@ Server = Annotated[
         "--server", envvar="NOISEMARK_SERVER", metavar="URL", help="Its token, if it asks for one: NOISEMARK_TOKEN."
     ),
 ]
-SubmissionId = Annotated[str, typer.Argument(metavar="ID", help="As `noisemark submit` printed it.")]
 LOCAL_SERVER = "http://127.0.0.1:8000"  # where scripts/serve listens
 
 _EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 
 
 def submit(
-    path: Annotated[Path, typer.Argument(help="A .py, .ipynb or .zip file, or a directory of .py files.")],
+    path: HandIn,
     server: Server = LOCAL_SERVER,
     assignment: Annotated[str, typer.Option("--assignment", "--pack", help="The assignment.")] = "ddpm",
-    recipe: Annotated[str | None, typer.Option(help="What to train on.", show_default="the assignment's")] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", parser=recipe_name, help="What to train on.", show_default="the assignment's"),
+    ] = None,
     improves_on: Annotated[
-        str | None, typer.Option("--improves-on", metavar="ID", help="Your earlier submission: hints go on from there.")
+        str | None,
+        typer.Option(
+            "--improves-on", metavar="ID", parser=earlier_id, help="Your earlier submission: hints go on from there."
+        ),
     ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Stay, and show the report when it is there.")] = False,
 ) -> None:
@@ -45,6 +53,7 @@ def submit(
     from cli.client import Client
 
     files = read_modules(path)
+    _warn_of_what_cannot_be_read(files)
     with Client(server) as client:
         accepted = client.submit(assignment, files, recipe, improves_on)
         _print_facts(
@@ -102,10 +111,13 @@ def hint(
         for step in entry.revealed:
             console.print(Text(f"  {step.name}: {neutralise(step.text)}"))
         if entry.unavailable is None:
-            cost = f", for {entry.next_cost:g} points" if entry.next_cost else ""
-            console.print(Text(f"  {entry.left} more to ask for{cost}", style="dim"))
-    if after.cost:
-        console.print(f"Hints have cost {after.cost:g} points; your score is {after.score_after_hints:g}.")
+            cost = f"{entry.next_cost:g} points" if entry.next_cost else "nothing"
+            console.print(Text(f"  {entry.left} more to ask for; the next one costs {cost}", style="dim"))
+    if after.score_after_hints is None:
+        say("There is no report yet. Which blanks are right is not known, so a hint may be about one that is.")
+    else:
+        cost = f"{after.cost:g} points" if after.cost else "nothing"
+        console.print(f"Hints have cost {cost} so far; your score is {after.score_after_hints:g}.")
 
 
 def report(
@@ -129,6 +141,19 @@ def report(
         if html_file is not None:
             write(html_file, client.report_page(submission))
             say(f"Report as a page: {html_file}")
+
+
+def _warn_of_what_cannot_be_read(files: list[tuple[str, bytes]]) -> None:
+    """Say now what the report would say. Raises `UnusableInput` or `BadInput` where nothing can be read at all."""
+    try:
+        hand_in = read_hand_in_files(files)
+    except InfrastructureFault:  # the server reads it too
+        return
+    pieces = [piece for file in hand_in.files for piece in file.pieces]
+    if all(piece.fault for piece in pieces):
+        raise UnusableInput(f"Nothing was handed in, for nothing in it is valid Python: {pieces[0].fault}.")
+    for notice in hand_in.notices:
+        warn(notice)
 
 
 def _watch(client: "Client", submission: "Status") -> None:

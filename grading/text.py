@@ -15,6 +15,9 @@ _UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff\U000e0000-\U000e007f]"
 )
 
+_LONGEST_WORD = 200  # characters: paths and addresses that somebody meant to give are shorter
+_LONGEST_MESSAGE = 2000  # characters: the longest of our own, which lists all blanks, has a quarter of that
+
 
 def neutralise(text: str) -> str:
     """`text` without terminal sequences, and with every character that could disguise the text written out.
@@ -23,6 +26,12 @@ def neutralise(text: str) -> str:
     """
     text = _ESCAPE_SEQUENCE.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
     return _UNSEEN.sub(_written_out, text)
+
+
+def shorten(message: str) -> str:
+    """A message that repeats what was given to us: the beginning of something very long is enough to know it by."""
+    message = re.sub(rf"(\S{{{_LONGEST_WORD}}})\S+", r"\1…", message)
+    return message if len(message) <= _LONGEST_MESSAGE else f"{message[:_LONGEST_MESSAGE]}…"
 
 
 def _written_out(match: re.Match[str]) -> str:

@@ -32,22 +32,30 @@ def get_hints(submission: OwnSubmission, view: ViewDep, services: ServicesDep) -
 @router.post("/{blank}", responses=describe(NotFound, NoHint))
 def ask_for_hint(
     submission: AuthoredSubmission,
-    blank: Annotated[str, Path(description="id of the blank")],
+    blank: Annotated[str, Path(description="id of the blank, or one of the other names that it is handed in under")],
     view: ViewDep,
     services: ServicesDep,
 ) -> BlankHints:
     """Reveal the next step. It is recorded, also for the hand-ins that improve on this one."""
     pack = services.versions.pack(submission.grading.version_id)
-    found = next((known for known in pack.blanks if known.id == blank and blank in pack.hints), None)
-    if found is None:
-        raise NotFound(f"There are no hints for {blank!r}.")
+    found = find_blank(pack, blank)
     rules = view.policy.hint_policy(pack.file.hints)
     report = view.report(services)
     offer = present(pack, rules, found, services.hints.history(submission.id), report)
     if offer.unavailable is not None:
         raise NoHint(offer.unavailable)
-    services.hints.ask(submission.id, blank, len(offer.revealed) + 1)
+    services.hints.ask(submission.id, found.id, len(offer.revealed) + 1)
     return present(pack, rules, found, services.hints.history(submission.id), report)
+
+
+def find_blank(pack: Pack, name: str) -> Blank:
+    """The blank of that name, or alias, for which there are hints. Raises `NotFound` naming those there are."""
+    with_hints = [blank for blank in pack.blanks if blank.id in pack.hints]
+    found = next((blank for blank in with_hints if name.strip() in blank.names), None)
+    if found is None:
+        known = ", ".join(blank.id for blank in with_hints) or "none"
+        raise NotFound(f"There are no hints for {name!r}. There are hints for: {known}.")
+    return found
 
 
 def present(pack: Pack, rules: HintPolicy | None, blank: Blank, history: History, report: Report | None) -> BlankHints:

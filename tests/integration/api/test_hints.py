@@ -101,7 +101,20 @@ def test_there_are_none_for_what_is_right_or_unknown(api, store):
     links = hand_in(api)
     grade(store, links, sample_reports.four_mistakes())
     assert api.post(f"{links['hints']}/{RIGHT}").json()["detail"] == "This blank is right already."
-    assert api.post(f"{links['hints']}/no-such-blank").status_code == 404
+    unknown = api.post(f"{links['hints']}/no-such-blank")
+    assert unknown.status_code == 404
+    assert "There are hints for: alphas, alphas_cumprod" in unknown.json()["detail"]
+
+
+def test_may_be_asked_for_by_any_name_of_the_blank(api):
+    links = hand_in(api)
+    assert api.post(f"{links['hints']}/a_bar").json()["blank"] == "alphas_cumprod"
+    assert len(of(api, links, "alphas_cumprod")["revealed"]) == 1
+
+
+def test_what_a_refusal_repeats_is_cut(api):
+    detail = api.post(f"{hand_in(api)['hints']}/{'b' * 5000}").json()["detail"]
+    assert len(detail) < 2100
 
 
 def test_cost_what_the_pack_says_and_never_more_than_was_earned(api, store, policy):
@@ -147,6 +160,8 @@ def test_the_page_reveals_them(api):
     assert page.status_code == 200
     nudge = html.escape(load_pack("ddpm").hints[WRONG].nudge)
     assert nudge not in page.text
+    assert "Which of your blanks are right is not known" in page.text
+    assert "Show a hint (costs nothing)" in page.text
     answer = api.post(f"{links['hints_page']}/{WRONG}", follow_redirects=False)
     assert (answer.status_code, answer.headers["location"]) == (303, f"{links['hints_page']}#{WRONG}")
     assert nudge in api.get(links["hints_page"]).text

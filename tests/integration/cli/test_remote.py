@@ -96,6 +96,48 @@ def test_submit_prints_a_receipt_and_status_knows_it(service: Service, capsys: p
     }
 
 
+def test_an_id_may_come_with_spaces_or_as_the_address_of_its_page(
+    service: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
+    receipt = submit(capsys)
+    submission = receipt["Submission"]
+    for given in (
+        f" {submission}\n",
+        receipt["Page"],
+        f"{receipt['Page']}/hints",
+        f"{service.url}/api/v1/submissions/{submission}",
+    ):
+        assert run("status", given) == 0
+        assert facts(capsys.readouterr().out)["Submission"] == submission
+    assert submit(capsys, "answers.py", "--improves-on", receipt["Page"])["Submission"] != submission
+
+
+def test_what_does_not_parse_is_told_and_handed_in(
+    service: Service, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "answers.py").write_text("alphas = 1 - betas\n\nw = = 2\n")
+    assert run("submit", "answers.py") == 0
+    captured = capsys.readouterr()
+    assert "answers.py, line 3" in captured.err
+    assert len(facts(captured.out)["Receipt"]) == 64
+
+
+def test_hints_say_what_they_cost_and_what_is_not_known(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
+    submission = submit(capsys)["Submission"]
+    assert run("hint", submission, "a_bar") == 0
+    captured = capsys.readouterr()
+    assert "(alphas_cumprod)" in captured.out
+    assert "the next one costs nothing" in captured.out
+    assert "Which blanks are right is not known" in captured.err
+    assert run("hint", submission, "alpha") == 2
+    assert "There are hints for: alphas, alphas_cumprod" in capsys.readouterr().err
+    service.finish(service.claim())
+    assert run("hint", submission) == 0
+    captured = capsys.readouterr()
+    assert "Hints have cost nothing so far; your score is 43." in captured.out
+    assert "not known" not in captured.err
+
+
 def test_a_directory_is_handed_in_as_one(service: Service, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     folder = tmp_path / "work"
     folder.mkdir()

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,14 @@ BAD_INPUT = {
     "a directory as the page": (["grade", "a.py", "--html", "empty"], "empty is a directory"),
     "the page over the hand-in": (["grade", "a.py", "--html", "a.py"], "a.py holds work"),
     "both reports in one file": (["grade", "a.py", "--html", "r", "--json", "r"], "Both reports would go to one file"),
+    "no file": (["grade", ""], "No file is named"),
+    "no file to hand in": (["submit", " "], "No file is named"),
+    "no recipe": (["grade", "a.py", "--recipe", ""], "No recipe is named"),
+    "no recipe to hand in for": (["submit", "a.py", "--recipe", ""], "No recipe is named"),
+    "nothing to improve on": (["submit", "a.py", "--improves-on", ""], "No submission is named"),
+    "no submission": (["status", " "], "No submission is named"),
+    "another address": (["report", "https://example.org/about"], "is not the address of a submission"),
+    "no Python at all": (["submit", "broken.py"], "broken.py, line 1"),
     "no blank to be helped with": (["hint", "x", ""], "No blank is named"),
     "unknown option": (["grade", "a.py", "--fast"], "--fast"),
     "unknown sandbox": (["grade", "a.py", "--sandbox", "prayer"], "prayer"),
@@ -65,12 +74,26 @@ def test_bad_input_ends_with_2_and_a_message(
     (tmp_path / "not.zip").write_bytes(b"PK nothing of the kind")
     (tmp_path / "essay.docx").write_bytes(b"words")
     (tmp_path / "broken.ipynb").write_text('{"cells": 7}')
+    (tmp_path / "broken.py").write_text("alphas = = 1\n")
     (tmp_path / "empty").mkdir()
     assert run(*arguments) == 2
     captured = capsys.readouterr()
     assert message in " ".join(captured.err.split())
     assert "Traceback" not in captured.err
     assert captured.out == ""
+
+
+def test_very_long_values_are_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["grade", "a" * 5000], ["grade", "a.py", "--recipe", "b" * 5000], ["grade", "c d " * 5000]):
+        assert run(*arguments) == 2
+        error = capsys.readouterr().err
+        assert len(error) < 3000
+        assert "…" in error
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--version") == 0
+    assert capsys.readouterr().out == f"noisemark {version('noisemark')}\n"
 
 
 def test_a_machine_without_a_sandbox_ends_with_3_and_the_way_out(tmp_path: Path) -> None:
