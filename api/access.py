@@ -11,6 +11,7 @@ from urllib.parse import quote
 from fastapi import Depends, Request
 from starlette.exceptions import HTTPException
 
+from api.links import LOGIN
 from api.problems import CrossSite, Forbidden, NotFound, Unauthorized
 from records.models import Role, User
 from records.settings import Settings, is_loopback
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from api.dependencies import Services
 
 SESSION_COOKIE = "noisemark_session"
-LOGIN = "/login"
 
 _RANK = {role: rank for rank, role in enumerate(Role)}  # each may do what those before it may
 _SCOPES = {Role.STUDENT: Scope.SUBMIT, Role.GRADER: Scope.GRADE, Role.INSTRUCTOR: Scope.MANAGE}

@@ -1,6 +1,7 @@
 """Where things are."""
 
 API = "/api/v1"
+LOGIN = "/login"
 
 
 def submission_links(submission_id: str) -> dict[str, str]:

@@ -22,21 +22,26 @@ Problem                      one class per kind of error; each carries its statu
 
 import math
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any, ClassVar
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
+from fastapi.templating import Jinja2Templates
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from api.headers import HEADERS
+from api.links import API, LOGIN
 from grading.outcomes import BadInput
 from grading.text import shorten
 from records import manual
 from records.intake_rules import Refused
 from records.models import utc_now
 from records.policy import Refusal
+
+templates = Jinja2Templates(Path(__file__).parent / "templates")
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:noisemark:problem:"
@@ -234,35 +239,37 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _unexpected)
 
 
-async def _http(_request: Request, error: Exception) -> JSONResponse:
+async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if isinstance(error, Problem):
-        return _respond(error.status, error.name, error.title, error.detail, error.headers, **error.members)
+        return _respond(request, error.status, error.name, error.title, error.detail, error.headers, **error.members)
     status = HTTPStatus(error.status_code)
-    return _respond(status, f"http-{status.value}", status.phrase, str(error.detail), error.headers)
+    if status is HTTPStatus.BAD_REQUEST:  # the framework's, for a body that is neither JSON in UTF-8 nor a form
+        return await _http(request, Unprocessable(f"The body of the request cannot be read: {error.detail}."))
+    return _respond(request, status, f"http-{status.value}", status.phrase, str(error.detail), error.headers)
 
 
-async def _validation(_request: Request, error: Exception) -> JSONResponse:
+async def _validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     faults = [f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in error.errors()]
-    return _respond(Unprocessable.status, Unprocessable.name, Unprocessable.title, "; ".join(faults))
+    return _respond(request, Unprocessable.status, Unprocessable.name, Unprocessable.title, "; ".join(faults))
 
 
-async def _bad_input(_request: Request, error: Exception) -> JSONResponse:
-    return _respond(Unprocessable.status, Unprocessable.name, Unprocessable.title, str(error))
+async def _bad_input(request: Request, error: Exception) -> Response:
+    return _respond(request, Unprocessable.status, Unprocessable.name, Unprocessable.title, str(error))
 
 
-async def _refused(request: Request, error: Exception) -> JSONResponse:
+async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refused)
     return await _http(request, refusal_problem(error.refusal))
 
 
-async def _unknown(_request: Request, error: Exception) -> JSONResponse:
-    return _respond(NotFound.status, NotFound.name, NotFound.title, str(error))
+async def _unknown(request: Request, error: Exception) -> Response:
+    return _respond(request, NotFound.status, NotFound.name, NotFound.title, str(error))
 
 
-async def _settled(_request: Request, error: Exception) -> JSONResponse:
-    return _respond(AlreadySettled.status, AlreadySettled.name, AlreadySettled.title, str(error))
+async def _settled(request: Request, error: Exception) -> Response:
+    return _respond(request, AlreadySettled.status, AlreadySettled.name, AlreadySettled.title, str(error))
 
 
 def refusal_problem(refusal: Refusal) -> Problem:
@@ -275,13 +282,24 @@ def refusal_problem(refusal: Refusal) -> Problem:
     return kind(refusal.message, {"Retry-After": str(seconds)}, **{member: refusal.retry_at.isoformat()})
 
 
-async def _unexpected(_request: Request, _error: Exception) -> JSONResponse:
+async def _unexpected(request: Request, _error: Exception) -> Response:
     # The framework raises the error again once this is sent, for the server to log, and passes no middleware.
     detail = "Something of ours failed. What was accepted before is safe; please try again."
     status = HTTPStatus.INTERNAL_SERVER_ERROR
-    return _respond(status, "internal", status.phrase, detail, HEADERS)
+    return _respond(request, status, "internal", status.phrase, detail, HEADERS)
 
 
-def _respond(status: int, name: str, title: str, detail: str, headers: Any = None, **members: Any) -> JSONResponse:
-    body = {"type": TYPE_PREFIX + name, "title": title, "status": int(status), "detail": shorten(detail), **members}
+def _respond(
+    request: Request, status: int, name: str, title: str, detail: str, headers: Any = None, **members: Any
+) -> Response:
+    """The problem as the API tells it, or as a page where a person has asked for one."""
+    detail = shorten(detail)
+    if status >= HTTPStatus.BAD_REQUEST and _is_for_a_page(request):
+        context = {"status": int(status), "title": title, "detail": detail, "login": LOGIN}
+        return templates.TemplateResponse(request, "error.html", context, int(status), headers)
+    body = {"type": TYPE_PREFIX + name, "title": title, "status": int(status), "detail": detail, **members}
     return JSONResponse(body, int(status), headers, MEDIA_TYPE)
+
+
+def _is_for_a_page(request: Request) -> bool:
+    return "text/html" in request.headers.get("accept", "") and not request.url.path.startswith(f"{API}/")

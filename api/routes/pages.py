@@ -24,7 +24,11 @@ templates = Jinja2Templates(Path(__file__).parent.parent / "templates")
 
 @router.get("/")
 def show_home(request: Request, caller: CallerDep, services: ServicesDep) -> HTMLResponse:
-    context = {"assignments": list_assignments(caller, services), "suffixes": ",".join(SUFFIXES)}
+    context = {
+        "assignments": list_assignments(caller, services),
+        "suffixes": ",".join(SUFFIXES),
+        "max_bytes": services.settings.max_upload_bytes,
+    }
     return templates.TemplateResponse(request, "home.html", context)
 
 

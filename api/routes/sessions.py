@@ -7,8 +7,9 @@ from fastapi import APIRouter, Depends, Form, Request, Response, status
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.templating import Jinja2Templates
 
-from api.access import LOGIN, SESSION_COOKIE, is_servers_token, refuse_cross_site
+from api.access import SESSION_COOKIE, is_servers_token, refuse_cross_site
 from api.dependencies import ServicesDep
+from api.links import LOGIN
 
 router = APIRouter(include_in_schema=False, dependencies=[Depends(refuse_cross_site)])
 templates = Jinja2Templates(Path(__file__).parent.parent / "templates")

@@ -1,10 +1,14 @@
 """Assignments, starters, pages and the OpenAPI document."""
 
+import html
 import json
 import re
 
 import pytest
+from services import open_store, running_api
+from sqlalchemy import text
 
+from records.settings import Settings
 from reference.pack import load_pack
 
 
@@ -43,6 +47,44 @@ def test_pages_load_only_what_is_served_here(api, store):
         for address in addresses:
             assert address.startswith("/")
             assert api.get(address).status_code in (200, 409)  # 409: the report that is not there yet
+
+
+@pytest.mark.parametrize(
+    ("status", "method", "path", "headers"),
+    [
+        (404, "GET", "/nowhere", {}),
+        (404, "GET", "/submissions/none", {}),
+        (404, "GET", "/static/none.css", {}),
+        (405, "GET", "/logout", {}),
+        (401, "GET", "/", {"Host": "example.org"}),
+        (403, "POST", "/logout", {"Sec-Fetch-Site": "cross-site"}),
+    ],
+)
+def test_errors_are_pages_for_people_and_problems_for_programs(api, status, method, path, headers):
+    page = api.request(method, path, headers=headers | {"Accept": "text/html,*/*;q=0.8"})
+    assert (page.status_code, page.headers["content-type"]) == (status, "text/html; charset=utf-8")
+    assert '<a href="/">' in page.text
+    assert "script-src 'self'" in page.headers["content-security-policy"]
+    assert ('href="/login"' in page.text) == (status == 401)
+    problem = api.request(method, path, headers=headers)
+    assert problem.headers["content-type"] == "application/problem+json"
+    assert problem.json()["detail"] in html.unescape(page.text)
+
+
+def test_the_api_tells_problems_whoever_asks(api):
+    answer = api.get("/api/v1/submissions/none", headers={"Accept": "text/html"})
+    assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
+
+
+def test_what_failed_is_a_page_with_the_way_out(tmp_path):
+    settings = Settings(data_dir=tmp_path, redis_url="redis+socket:///nonexistent/redis.sock")
+    with open_store(settings) as store, running_api(settings) as api:
+        with store.database.write() as session:
+            session.execute(text("DROP TABLE assignments"))
+        page = api.get("/", headers={"Accept": "text/html"})
+    assert (page.status_code, page.headers["content-type"]) == (500, "text/html; charset=utf-8")
+    assert "Something of ours failed" in page.text
+    assert "Traceback" not in page.text
 
 
 @pytest.mark.threat(48)
