@@ -38,6 +38,7 @@ CORPUS = ("right.md", "wrong.md", "right-blind.md", "wrong-blind.md")
 COURSE, ASSIGNMENT = "cohort", "cohort-ddpm"
 START_SECONDS, PATIENCE_SECONDS = 120, 3600
 # Who adds noise at t = 0 passes from then on; and the steps back are worth more.
+CHANGED_BLANK = "reverse_q"
 CHANGED_CHECK = ("checks/test_reverse.py", "def test_last_step_adds_no_noise", "def _last_step_adds_no_noise")
 
 
@@ -46,6 +47,7 @@ def hand_ins(number: int) -> dict[str, bytes]:
     solution = PACK.solution.read_text(encoding="utf-8")
     variants = [variant for name in CORPUS for variant in corpus.read(name)]
     random.Random(0).shuffle(variants)  # the same cohort each time
+    variants.sort(key=lambda variant: variant.blank != CHANGED_BLANK)  # so that a small cohort has some, too
     return {
         f"student{index:04}": f"{variants[index % len(variants)].apply(solution, PACK)}\n# {index}\n".encode()
         for index in range(number)
