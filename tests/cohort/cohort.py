@@ -11,6 +11,7 @@ import io
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -163,6 +164,7 @@ def main() -> int:
     parser.add_argument("--students", type=int, default=300, help="how many (%(default)s)")
     parser.add_argument("--workers", type=int, default=2, help="hand-ins graded at a time (%(default)s)")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the service as Ctrl-C does
     console = Console()
     seconds: dict[str, float] = {}
     cohort = hand_ins(options.students)
