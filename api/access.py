@@ -12,7 +12,7 @@ from fastapi import Depends, Request
 from starlette.exceptions import HTTPException
 
 from api.links import LOGIN
-from api.problems import CrossSite, Forbidden, NotFound, Unauthorized
+from api.problems import CrossSite, Forbidden, NotFound, TooManyTries, Unauthorized
 from records.models import Role, User
 from records.settings import Settings, is_loopback
 from records.tokens import Identity, Scope
@@ -77,6 +77,8 @@ def get_caller(request: Request) -> Caller:
         if is_servers_token(presented, services.settings):
             return operator
         identity = services.tokens.identify(presented, is_session=False)
+        if identity is None:
+            note_wrong_try(request)
     elif (cookie := request.cookies.get(SESSION_COOKIE)) is not None:
         identity = services.tokens.identify(cookie, is_session=True)
     elif services.settings.api_token is None:
@@ -127,6 +129,17 @@ def is_servers_token(presented: str, settings: Settings) -> bool:
     """Whether it is the token of the configuration, which is the operator's."""
     token = settings.api_token
     return token is not None and hmac.compare_digest(presented.encode(), token.get_secret_value().encode())
+
+
+def note_wrong_try(request: Request) -> None:
+    """Raises `TooManyTries` where the address has sent too many wrong tokens lately."""
+    services: Services = request.app.state.services
+    wait = services.wrong_tries.note("" if request.client is None else request.client.host)
+    if wait:
+        raise TooManyTries(
+            f"Too many wrong tokens came from your address. Try again in {wait} seconds; a right one gets in at once.",
+            headers={"Retry-After": str(wait)},
+        )
 
 
 def refuse_cross_site(request: Request) -> None:

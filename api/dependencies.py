@@ -8,6 +8,7 @@ from sqlalchemy import select
 
 from api.access import Caller, CallerDep, require_any_scope
 from api.problems import Forbidden, NotFound, NotReady
+from api.tries import WrongTries
 from records.assignments import Assignments
 from records.blobs import BlobStore
 from records.broker import make_celery
@@ -46,6 +47,7 @@ class Services:
         self.diffs = Diffs(self.database, self.versions, self.regrades)
         self.people = People(self.database)
         self.tokens = Tokens(self.database)
+        self.wrong_tries = WrongTries()
         self.queue = Queue(self.database, settings)
         self.workers = Workers(self.database)
         self.figures = Figures(self.database)

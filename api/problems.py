@@ -15,6 +15,7 @@ Problem                      one class per kind of error; each carries its statu
 |-- RegradeConflict          409
 |-- Busy                     429
 |-- AttemptLimit             429
+|-- TooManyTries             429
 |-- TooLarge                 413
 |-- Unprocessable            422
 `-- IdempotencyKeyReused     422
@@ -136,6 +137,14 @@ class AttemptLimit(Problem):
     title = "No attempt is left"
 
 
+class TooManyTries(Problem):
+    """Too many wrong tokens came from this address; `Retry-After` says when to try again. A right one gets in."""
+
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    name = "too-many-tries"
+    title = "Too many wrong tokens"
+
+
 class NotReady(Problem):
     """There is no report (yet); `state` says why."""
 
@@ -217,9 +226,10 @@ class IdempotencyKeyReused(Problem):
 
 
 def describe(*problems: type[Problem]) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route, for OpenAPI. Every route may also answer 401, and 422 to values of a wrong form."""
+    """The `responses` of a route, for OpenAPI. Wrong tokens are answered 401 or 429 everywhere, values of a wrong form
+    422."""
     by_status: dict[int | str, list[str]] = {}
-    every: list[type[Problem]] = [Unauthorized, Unprocessable, *problems]
+    every: list[type[Problem]] = [Unauthorized, TooManyTries, Unprocessable, *problems]
     for problem in every:
         by_status.setdefault(int(problem.status), []).append(problem.__doc__ or problem.title)
     schema = ProblemBody.model_json_schema()

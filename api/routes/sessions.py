@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Form, Request, Response, status
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.templating import Jinja2Templates
 
-from api.access import SESSION_COOKIE, is_servers_token, refuse_cross_site
+from api.access import SESSION_COOKIE, is_servers_token, note_wrong_try, refuse_cross_site
 from api.dependencies import ServicesDep
 from api.links import LOGIN
 
@@ -35,6 +35,7 @@ def sign_in(
 ) -> Response:
     opened = services.tokens.open_session(token.strip())
     if opened is None:
+        note_wrong_try(request)
         problem = SERVERS if is_servers_token(token.strip(), services.settings) else WRONG
         return _page(request, services, next, problem)
     response = RedirectResponse(_local(next), status_code=status.HTTP_303_SEE_OTHER)

@@ -10,6 +10,7 @@ from pydantic import SecretStr
 from services import open_store, running_api
 from sqlalchemy import update
 
+from api.tries import MOST
 from records.models import Role, Token, utc_now
 from records.settings import Settings
 from records.tokens import Scope
@@ -379,3 +380,16 @@ def test_a_database_of_its_own_knows_nobody(tmp_path, classroom, student):
     settings = Settings(data_dir=tmp_path, redis_url=NO_BROKER)
     with open_store(settings), running_api(settings) as client:
         assert client.get(ME, headers=classroom.headers(student)).status_code == 401
+
+
+def test_many_wrong_tokens_have_to_wait_and_a_right_one_does_not(store, settings, classroom, student):
+    with running_api(settings.model_copy(update={"api_token": SecretStr(SERVER_TOKEN)})) as client:
+        answers = [client.get(ME, headers=bearer(f"nm_{number}")) for number in range(MOST)]
+        assert {answer.status_code for answer in answers} == {401}
+        for refused in (client.get(ME, headers=bearer("nm_more")), client.post("/login", data={"token": "nm_more"})):
+            assert (refused.status_code, refused.json()["type"]) == (429, "urn:noisemark:problem:too-many-tries")
+            assert 0 < int(refused.headers["retry-after"]) <= 60
+        assert client.get(ME, headers=bearer(SERVER_TOKEN)).status_code == 200
+        assert client.get(ME, headers=bearer(classroom.token(student))).status_code == 200
+        signed_in = client.post("/login", data={"token": classroom.token(student)}, follow_redirects=False)
+        assert signed_in.status_code == 303
