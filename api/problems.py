@@ -31,6 +31,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from fastapi.templating import Jinja2Templates
 from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
 
 from api.headers import HEADERS
@@ -246,6 +247,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(manual.Unknown, _unknown)
     app.add_exception_handler(manual.Settled, _settled)
+    app.add_exception_handler(DataError, _no_such_value)
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -280,6 +282,11 @@ async def _unknown(request: Request, error: Exception) -> Response:
 
 async def _settled(request: Request, error: Exception) -> Response:
     return _respond(request, AlreadySettled.status, AlreadySettled.name, AlreadySettled.title, str(error))
+
+
+async def _no_such_value(request: Request, _error: Exception) -> Response:
+    detail = "A value in the request holds a NUL character, or is otherwise none that can be stored or looked for."
+    return await _http(request, Unprocessable(detail))
 
 
 def refusal_problem(refusal: Refusal) -> Problem:

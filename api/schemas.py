@@ -1,11 +1,17 @@
 """What the API says, as models. The report itself is `grading.report.Report`."""
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
+from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from records.models import State
+
+MAX_ID = 2**31 - 1  # what an integer column of PostgreSQL holds
+RowId = Annotated[int, Field(ge=1, le=MAX_ID)]
+NO_NUL = r"^[^\x00]*$"  # of texts that are stored: PostgreSQL takes that character nowhere
+After = Annotated[int, Query(ge=0, le=MAX_ID, description="only ids greater than this")]
 
 EXAMPLE_ID = "5f0c3a9e7d214b8690aa41cbb7f3d2e8"
 

@@ -99,6 +99,26 @@ def running_api(settings: Settings) -> Iterator[httpx.Client]:
 
 
 @contextmanager
+def running_api_process(settings: Settings, log: Path) -> Iterator[str]:
+    """`python -m api` on a free port, and its URL. What it prints goes to `log`."""
+    listener = socket.create_server(("127.0.0.1", 0), backlog=socket.SOMAXCONN)
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    command = [sys.executable, "-m", "api", "--fd", str(listener.fileno())]
+    with log.open("wb") as printed:
+        process = subprocess.Popen(
+            command, env=environment(settings), cwd=ROOT, pass_fds=[listener.fileno()], stdout=printed, stderr=printed
+        )
+        try:
+            healthy = f"{url}/healthz"
+            wait_until(lambda: httpx.get(healthy, timeout=PATIENCE, trust_env=False).is_success, "the API")
+            yield url
+        finally:
+            process.terminate()
+            process.wait(PATIENCE)
+            listener.close()
+
+
+@contextmanager
 def running_redis() -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
     """A real Redis on a socket, and its URL."""
     with tempfile.TemporaryDirectory(prefix="noisemark-") as folder:

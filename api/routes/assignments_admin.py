@@ -8,21 +8,21 @@ from fastapi import Path as PathParameter
 from pydantic import BaseModel, Field, StringConstraints
 
 from api.access import Caller, CallerDep, require, require_admin
-from api.dependencies import AssignmentDep, Services, ServicesDep
+from api.dependencies import AssignmentDep, Services, ServicesDep, get_course
 from api.packs import read_pack
 from api.problems import Forbidden, NotFound, Taken, TooLarge, Unprocessable, describe
 from api.routes.assignments import present
-from api.schemas import AssignmentInfo
+from api.schemas import NO_NUL, AssignmentInfo
 from records.assignments import AssignmentExists, UnknownStudent
 from records.models import Assignment, Role
-from records.policy import AttemptsLeft, Policy, closes_at, due_at, opens_at
+from records.policy import AttemptsLeft, LateStep, Policy, closes_at, due_at, opens_at
 from reference.pack import PackError, load_pack
 
 router = APIRouter(tags=["assignments"])
 
 Id = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]  # it stands in addresses
 # For the audit: a sentence or two
-Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
+Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000, pattern=NO_NUL)]
 MAX_HOURS = 366 * 24.0  # of an extension: a year, which is what a course can wait
 MAX_BONUS = 1000  # attempts: more is a slip of the finger
 
@@ -33,7 +33,7 @@ class ReasonGiven(BaseModel):
 
 class NewPolicy(BaseModel):
     policy: Policy
-    reason: str = Field(default="", max_length=2000)
+    reason: str = Field(default="", max_length=2000, pattern=NO_NUL)
 
 
 class Terms(BaseModel):
@@ -44,7 +44,7 @@ class Terms(BaseModel):
     closes_at: datetime | None = Field(description="later is too late; minutes of grace are counted in")
     time_zone: str = Field(description="in which a day begins")
     late_penalty_per_day: float | None = Field(description="share of the maximal score for each day begun")
-    late_penalties: list[tuple[float, float]] = Field(description="hours late, and the share that this costs")
+    late_penalties: list[LateStep] = Field(description="in place of it: the last step that applies counts")
     counts: str = Field(description="which attempt counts: `most_recent`, `best` or `first`")
     attempts_left_today: int | None = Field(description="null: as many as you like")
     attempts_left: int | None
@@ -71,7 +71,7 @@ def create_assignment(
     services: ServicesDep,
     course: Annotated[str, Form(description="id of the course")],
     id: Annotated[Id, Form(description="small letters, digits, hyphens")],  # noqa: A002  (as everywhere in the API)
-    title: Annotated[str | None, Form(max_length=255, description="the pack's, if absent")] = None,
+    title: Annotated[str | None, Form(max_length=255, pattern=NO_NUL, description="the pack's, if absent")] = None,
     pack: Annotated[str | None, Form(description="name of a pack that comes with Noisemark")] = None,
     archive: Annotated[UploadFile | None, File(description="a pack of your own, zipped: administrators only")] = None,
 ) -> AssignmentInfo:
@@ -80,6 +80,7 @@ def create_assignment(
     The checks of a pack run in the judge, not in the sandbox: whoever may upload one may do on the server what its
     workers may. So instructors choose among the bundled packs, and administrators may bring others.
     """
+    get_course(course, caller, services)
     require(caller, course, Role.INSTRUCTOR)
     version = _publish(caller, services, pack, archive)
     title = title or services.versions.pack(version).file.title
@@ -141,7 +142,7 @@ def get_terms(assignment: AssignmentDep, caller: CallerDep, services: ServicesDe
         closes_at=closes_at(policy, grant),
         time_zone=policy.time_zone,
         late_penalty_per_day=policy.late_penalty_per_day,
-        late_penalties=[(step.hours, step.share) for step in policy.late_penalties],
+        late_penalties=list(policy.late_penalties),
         counts=policy.counts,
         attempts_left_today=left.today,
         attempts_left=left.total,

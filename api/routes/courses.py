@@ -11,6 +11,7 @@ from api.access import CallerDep, require, require_admin
 from api.dependencies import CourseDep, ServicesDep
 from api.problems import Forbidden, NotFound, Taken, TooLarge, Unprocessable, describe
 from api.routes.people import MAX_PAGE, Line
+from api.schemas import After
 from records import audit
 from records.models import AuditEntry, Course, Role
 from records.people import BadRoster, Enrolled, NameTaken
@@ -172,7 +173,7 @@ def list_audit(
     course: CourseDep,
     caller: CallerDep,
     services: ServicesDep,
-    after: Annotated[int, Query(ge=0, description="only ids greater than this")] = 0,
+    after: After = 0,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = MAX_PAGE,
 ) -> list[AuditInfo]:
     """What touched grades, or who may, the oldest first. For the course's instructors."""
@@ -185,7 +186,7 @@ def list_audit(
 def list_server_audit(
     caller: CallerDep,
     services: ServicesDep,
-    after: Annotated[int, Query(ge=0, description="only ids greater than this")] = 0,
+    after: After = 0,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = MAX_PAGE,
 ) -> list[AuditInfo]:
     """What belongs to no course: accounts and tokens. For administrators."""

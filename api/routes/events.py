@@ -15,6 +15,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from api.dependencies import Services, ServicesDep
 from api.links import image_link
 from api.problems import NotFound, describe
+from api.schemas import MAX_ID
 from api.views import View, ViewDep
 from records.models import FINAL_STATES, Event
 
@@ -54,7 +55,7 @@ async def stream_events(
     view: ViewDep,
     services: ServicesDep,
     last_event_id: Annotated[
-        int | None, Header(ge=0, le=2**62, description="resume after this event; browsers send it by themselves")
+        int | None, Header(ge=0, le=MAX_ID, description="resume after this event; browsers send it by themselves")
     ] = None,
 ) -> EventSourceResponse:
     """Everything from the first event on, or after `Last-Event-ID`, as it happens; ends after the final event.

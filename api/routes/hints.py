@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path
 
 from api.dependencies import AuthoredSubmission, OwnSubmission, ServicesDep
-from api.problems import NoHint, NotFound, describe
+from api.problems import Forbidden, NoHint, NotFound, describe
 from api.schemas import BlankHints, Hint, SubmissionHints
 from api.views import ViewDep
 from grading.report import Report
@@ -29,7 +29,7 @@ def get_hints(submission: OwnSubmission, view: ViewDep, services: ServicesDep) -
     )
 
 
-@router.post("/{blank}", responses=describe(NotFound, NoHint))
+@router.post("/{blank}", responses=describe(Forbidden, NotFound, NoHint))
 def ask_for_hint(
     submission: AuthoredSubmission,
     blank: Annotated[str, Path(description="id of the blank, or one of the other names that it is handed in under")],

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field, StringConstraints
 from api.access import CallerDep, require, require_user
 from api.dependencies import AssignmentDep, AuthoredSubmission, OwnSubmission, Services, ServicesDep
 from api.problems import AlreadySettled, Forbidden, NotFound, Unprocessable, describe
+from api.schemas import NO_NUL, RowId
 from records.gradebook import ACCURACY
 from records.manual import Work
 from records.models import Assignment, Comment, FlagDecision, Override, RegradeRequest, Role, Submission
@@ -16,7 +17,7 @@ from records.models import Assignment, Comment, FlagDecision, Override, RegradeR
 router = APIRouter(tags=["work by hand"])
 
 # A sentence or a page, not a book
-Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=10_000)]
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=10_000, pattern=NO_NUL)]
 
 
 class NewOverride(BaseModel):
@@ -135,7 +136,7 @@ def set_points(
     "/submissions/{submission}/overrides/{override}/withdraw", responses=describe(Forbidden, NotFound, AlreadySettled)
 )
 def withdraw_points(
-    submission: StaffsSubmission, override: int, given: Reason, caller: CallerDep, services: ServicesDep
+    submission: StaffsSubmission, override: RowId, given: Reason, caller: CallerDep, services: ServicesDep
 ) -> Review:
     """Have points set by hand count no more."""
     services.manual.withdraw(caller.id, submission.id, override, given.reason)
@@ -186,7 +187,7 @@ def ask_to_look_again(
     status_code=status.HTTP_201_CREATED,
     responses=describe(NotFound, AlreadySettled),
 )
-def reply(submission: OwnSubmission, request: int, new: Reply, caller: CallerDep, services: ServicesDep) -> Review:
+def reply(submission: OwnSubmission, request: RowId, new: Reply, caller: CallerDep, services: ServicesDep) -> Review:
     """Add to the thread of a request. For both sides."""
     services.manual.reply(caller.id, submission.id, request, new.body)
     return get_review(submission, caller, services)
@@ -196,7 +197,7 @@ def reply(submission: OwnSubmission, request: int, new: Reply, caller: CallerDep
     "/submissions/{submission}/requests/{request}/close", responses=describe(Forbidden, NotFound, AlreadySettled)
 )
 def close_request(
-    submission: StaffsSubmission, request: int, new: Reply, caller: CallerDep, services: ServicesDep
+    submission: StaffsSubmission, request: RowId, new: Reply, caller: CallerDep, services: ServicesDep
 ) -> Review:
     """Say what came of a request, and end its thread."""
     services.manual.close(caller.id, submission.id, request, new.body)

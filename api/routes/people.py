@@ -3,12 +3,13 @@
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Response, status
+from fastapi import APIRouter, Query, Response, status
 from pydantic import AfterValidator, BaseModel, Field
 
 from api.access import CallerDep, require_admin, require_user
 from api.dependencies import ServicesDep
 from api.problems import Forbidden, NotFound, Taken, describe
+from api.schemas import MAX_ID, After, RowId
 from records.models import Notice, Role, Token, User
 from records.people import NameTaken
 from records.roster import MAX_TEXT, login_fault
@@ -87,7 +88,7 @@ class NoticeInfo(BaseModel):
 
 
 class ReadUpTo(BaseModel):
-    up_to: int = Field(ge=0, le=2**31 - 1, description="id of the last notice that was read")
+    up_to: int = Field(ge=0, le=MAX_ID, description="id of the last notice that was read")
 
 
 @router.get("/me", responses=describe())
@@ -117,7 +118,7 @@ def create_own_token(new: NewToken, caller: CallerDep, services: ServicesDep) ->
 
 
 @router.delete("/me/tokens/{token}", status_code=status.HTTP_204_NO_CONTENT, responses=describe(Forbidden, NotFound))
-def revoke_own_token(token: Annotated[int, Path()], caller: CallerDep, services: ServicesDep) -> Response:
+def revoke_own_token(token: RowId, caller: CallerDep, services: ServicesDep) -> Response:
     """End a token of yours, and with it all of your browser sessions."""
     try:
         services.tokens.revoke(caller.id, require_user(caller).id, token)
@@ -155,7 +156,7 @@ def list_users(
     caller: CallerDep,
     services: ServicesDep,
     login: Annotated[str | None, Query(description="only the one with this login")] = None,
-    after: Annotated[int, Query(ge=0, description="only ids greater than this")] = 0,
+    after: After = 0,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = MAX_PAGE,
 ) -> list[UserInfo]:
     """Every account, in the order of ids. For administrators."""
@@ -164,7 +165,7 @@ def list_users(
 
 
 @router.get("/users/{user}", responses=describe(Forbidden, NotFound))
-def get_user(user: int, caller: CallerDep, services: ServicesDep) -> UserInfo:
+def get_user(user: RowId, caller: CallerDep, services: ServicesDep) -> UserInfo:
     """One account. For administrators."""
     require_admin(caller)
     found = services.people.user(user)
@@ -174,7 +175,7 @@ def get_user(user: int, caller: CallerDep, services: ServicesDep) -> UserInfo:
 
 
 @router.delete("/users/{user}", status_code=status.HTTP_204_NO_CONTENT, responses=describe(Forbidden, NotFound))
-def erase_user(user: int, caller: CallerDep, services: ServicesDep) -> Response:
+def erase_user(user: RowId, caller: CallerDep, services: ServicesDep) -> Response:
     """Take name, address, login and tokens from an account, for good. Hand-ins stay. For administrators."""
     require_admin(caller)
     try:
@@ -185,14 +186,14 @@ def erase_user(user: int, caller: CallerDep, services: ServicesDep) -> Response:
 
 
 @router.get("/users/{user}/tokens", responses=describe(Forbidden))
-def list_tokens(user: int, caller: CallerDep, services: ServicesDep) -> list[TokenInfo]:
+def list_tokens(user: RowId, caller: CallerDep, services: ServicesDep) -> list[TokenInfo]:
     """Somebody's tokens and sessions that can be used. For administrators."""
     require_admin(caller)
     return [present_token(token) for token in services.tokens.of_user(user)]
 
 
 @router.post("/users/{user}/tokens", status_code=status.HTTP_201_CREATED, responses=describe(Forbidden, NotFound))
-def issue_token(user: int, new: NewToken, caller: CallerDep, services: ServicesDep) -> IssuedToken:
+def issue_token(user: RowId, new: NewToken, caller: CallerDep, services: ServicesDep) -> IssuedToken:
     """A token for somebody else. Whoever has it is he; so this is for administrators."""
     require_admin(caller)
     try:
@@ -204,7 +205,7 @@ def issue_token(user: int, new: NewToken, caller: CallerDep, services: ServicesD
 @router.delete(
     "/users/{user}/tokens/{token}", status_code=status.HTTP_204_NO_CONTENT, responses=describe(Forbidden, NotFound)
 )
-def revoke_token(user: int, token: int, caller: CallerDep, services: ServicesDep) -> Response:
+def revoke_token(user: RowId, token: RowId, caller: CallerDep, services: ServicesDep) -> Response:
     """End somebody's token, and with it all of his browser sessions. For administrators."""
     require_admin(caller)
     try:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, BackgroundTasks, Depends, Request, Response, status
-from fastapi import Path as PathParameter
 from fastapi.responses import HTMLResponse
 from fastapi.templating import Jinja2Templates
 from pydantic import BaseModel, Field, StringConstraints
@@ -16,6 +15,7 @@ from api.access import CallerDep, require
 from api.dependencies import AssignmentDep, Services, ServicesDep
 from api.links import API
 from api.problems import Forbidden, NotFound, RegradeConflict, Unprocessable, describe
+from api.schemas import NO_NUL, RowId
 from records.broker import wake_workers
 from records.exports import guarded
 from records.models import Assignment, Mode, Regrade, RegradeState, Role, State
@@ -35,8 +35,8 @@ class NewRegrade(BaseModel):
         description="`rescore`: points and tiers from stored outcomes; `recheck`: checks only, with stored trainings; "
         "`full`: everything"
     )
-    reason: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000)] = Field(
-        description="stands in the audit log, and is told to students whose grade changes"
+    reason: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1000, pattern=NO_NUL)] = (
+        Field(description="stands in the audit log, and is told to students whose grade changes")
     )
     version: str | None = Field(None, description="id of the version; the one in force if absent")
     selection: Selection = Selection()
@@ -72,9 +72,7 @@ class Decision(BaseModel):
     students_told: int = Field(description="those whose grade changed; nobody else is told")
 
 
-def get_regrade(
-    regrade: Annotated[int, PathParameter(ge=1, le=2**31 - 1)], caller: CallerDep, services: ServicesDep
-) -> Regrade:
+def get_regrade(regrade: RowId, caller: CallerDep, services: ServicesDep) -> Regrade:
     """A regrade of a course that the caller is staff of."""
     found = services.regrades.get(regrade)
     if found is None:

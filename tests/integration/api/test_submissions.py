@@ -149,7 +149,7 @@ def test_a_body_that_does_not_say_its_length_is_cut_off_too(api):
         ("POST", PATH, {"files": {"files": ("a.py", MODULE)}, "data": {"recipe": "imagenet"}}, 422, "digits16"),
         ("POST", PATH, {"files": {"files": ("a.py", MODULE)}, "headers": {"Idempotency-Key": "1"}}, 422, "16 char"),
         ("POST", PATH, {"files": [("files", (f"a{n}.py", MODULE)) for n in range(51)]}, 422, "too many"),
-        ("POST", PATH, {"content": b"--x", "headers": {"Content-Type": "multipart/form-data"}}, 400, ""),
+        ("POST", PATH, {"content": b"--x", "headers": {"Content-Type": "multipart/form-data"}}, 422, ""),
         ("DELETE", PATH, {}, 405, "Method Not Allowed"),
         ("GET", "/api/v2", {}, 404, "Not Found"),
         ("POST", PATH, {"files": {"files": ("a.py", MODULE)}, "headers": {"Sec-Fetch-Site": "cross-site"}}, 403, ""),
