@@ -101,9 +101,7 @@ class SubmissionStatus(BaseModel):
     recipe: str
     file_name: str
     receipt: Receipt
-    state: State = Field(
-        description="only `queued` and `running` change any more; only `done` has a report"
-    )
+    state: State = Field(description="only `queued` and `running` change any more; only `done` has a report")
     position: int | None = Field(description="place in the queue, 1 for the next; null when it does not wait")
     seconds_left: float | None = Field(description="estimate while it waits; null where nothing is known yet")
     stage: str | None = Field(description="`inspect`, `check`, `train`, `generate` or `score`")
