@@ -88,6 +88,7 @@ def get_caller(request: Request) -> Caller:
         identity = None
     if identity is None:
         raise _sign_in(request)
+    request.state.user = identity.user  # for pages
     _require_scope(identity, changes=changes)
     return Caller(user=identity.user, scopes=identity.scopes, changes=changes, roles=identity.roles)
 

@@ -8,6 +8,7 @@ def submission_links(submission_id: str) -> dict[str, str]:
     own = f"{API}/submissions/{submission_id}"
     return {
         "self": own,
+        "cancel": f"{own}/cancel",
         "events": f"{own}/events",
         "hand_in": f"{own}/hand-in",
         "hints": f"{own}/hints",

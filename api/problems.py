@@ -23,27 +23,24 @@ Problem                      one class per kind of error; each carries its statu
 
 import math
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any, ClassVar
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
-from fastapi.templating import Jinja2Templates
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
 
 from api.headers import HEADERS
 from api.links import API, LOGIN
+from api.templating import templates
 from grading.outcomes import BadInput
 from grading.text import shorten
 from records import manual
 from records.intake_rules import Refused
 from records.models import utc_now
 from records.policy import Refusal
-
-templates = Jinja2Templates(Path(__file__).parent / "templates")
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:noisemark:problem:"

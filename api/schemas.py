@@ -84,6 +84,7 @@ class SubmissionStatus(BaseModel):
                 "finished_at": None,
                 "links": {
                     "self": f"/api/v1/submissions/{EXAMPLE_ID}",
+                    "cancel": f"/api/v1/submissions/{EXAMPLE_ID}/cancel",
                     "events": f"/api/v1/submissions/{EXAMPLE_ID}/events",
                     "hand_in": f"/api/v1/submissions/{EXAMPLE_ID}/hand-in",
                     "hints": f"/api/v1/submissions/{EXAMPLE_ID}/hints",

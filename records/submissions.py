@@ -137,6 +137,12 @@ class Submissions:
                 select(Submission).where(Submission.id == submission_id).options(joinedload(Submission.grading))
             )
 
+    def of_user(self, user_id: int, limit: int) -> list[Submission]:
+        """A user's latest submissions with their gradings, the newest first."""
+        own = select(Submission).where(Submission.user_id == user_id).options(joinedload(Submission.grading))
+        with self._database.read() as session:
+            return list(session.scalars(own.order_by(Submission.created_at.desc(), Submission.id).limit(limit)))
+
     def content(self, submission: Submission) -> bytes:
         """What was handed in. Raises `BlobError`."""
         return self._blobs.get(submission.sha256)

@@ -2,12 +2,10 @@
 
 from contextlib import suppress
 from http import HTTPStatus
-from pathlib import Path
 from urllib.parse import quote
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
-from fastapi.templating import Jinja2Templates
 
 from api.access import CallerDep
 from api.dependencies import AuthoredSubmission, OwnSubmission, ServicesDep
@@ -16,10 +14,13 @@ from api.links import submission_links
 from api.problems import NoHint
 from api.routes.assignments import list_assignments
 from api.routes.hints import ask_for_hint, get_hints
+from api.templating import templates
 from api.views import ViewDep
 
+OWN = 20  # hand-ins on the first page, the latest: more than anybody makes of one assignment in a week
+NEWS = 5  # notices there
+
 router = APIRouter(include_in_schema=False)
-templates = Jinja2Templates(Path(__file__).parent.parent / "templates")
 
 
 @router.get("/")
@@ -28,13 +29,19 @@ def show_home(request: Request, caller: CallerDep, services: ServicesDep) -> HTM
         "assignments": list_assignments(caller, services),
         "suffixes": ",".join(SUFFIXES),
         "max_bytes": services.settings.max_upload_bytes,
+        "own": [] if caller.id is None else services.submissions.of_user(caller.id, OWN),
+        "notices": [] if caller.id is None else services.people.notices(caller.id, NEWS),
     }
     return templates.TemplateResponse(request, "home.html", context)
 
 
 @router.get("/submissions/{submission}")
-def show_submission(request: Request, submission: OwnSubmission) -> HTMLResponse:
-    context = {"submission": submission, "links": submission_links(submission.id)}
+def show_submission(request: Request, submission: OwnSubmission, services: ServicesDep) -> HTMLResponse:
+    context = {
+        "submission": submission,
+        "links": submission_links(submission.id),
+        "work": services.manual.of(submission.id),
+    }
     return templates.TemplateResponse(request, "submission.html", context)
 
 

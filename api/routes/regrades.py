@@ -3,12 +3,10 @@
 import csv
 import io
 from datetime import datetime
-from pathlib import Path
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, BackgroundTasks, Depends, Request, Response, status
 from fastapi.responses import HTMLResponse
-from fastapi.templating import Jinja2Templates
 from pydantic import BaseModel, Field, StringConstraints
 
 from api.access import CallerDep, require
@@ -16,6 +14,7 @@ from api.dependencies import AssignmentDep, Services, ServicesDep
 from api.links import API
 from api.problems import Forbidden, NotFound, RegradeConflict, Unprocessable, describe
 from api.schemas import NO_NUL, RowId
+from api.templating import templates
 from records.broker import wake_workers
 from records.exports import guarded
 from records.models import Assignment, Mode, Regrade, RegradeState, Role, State
@@ -27,7 +26,6 @@ COLUMNS = [
     *("submission", "login", "name", *BlankChange.model_fields),
     *("score_before", "score_after", "verdict_before", "verdict_after", "tier_before", "tier_after"),
 ]
-templates = Jinja2Templates(Path(__file__).parent.parent / "templates")
 
 
 class NewRegrade(BaseModel):

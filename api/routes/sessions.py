@@ -1,18 +1,16 @@
 """Signing in and out, for browsers. Open to everybody: who is signed in stands in a cookie."""
 
-from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Form, Request, Response, status
 from fastapi.responses import HTMLResponse, RedirectResponse
-from fastapi.templating import Jinja2Templates
 
 from api.access import SESSION_COOKIE, is_servers_token, note_wrong_try, refuse_cross_site
 from api.dependencies import ServicesDep
 from api.links import LOGIN
+from api.templating import templates
 
 router = APIRouter(include_in_schema=False, dependencies=[Depends(refuse_cross_site)])
-templates = Jinja2Templates(Path(__file__).parent.parent / "templates")
 
 WRONG = "This is not a token, or no longer one."
 SERVERS = (

@@ -4,6 +4,7 @@ const state = document.getElementById("state");
 const progress = document.getElementById("progress");
 const blanks = document.getElementById("blanks");
 const grid = document.getElementById("grid");
+const cancel = document.getElementById("cancel");
 const source = new EventSource(page.dataset.events);
 
 const stageItem = (name) => document.querySelector(`#stages [data-stage="${name}"]`);
@@ -17,6 +18,7 @@ function showProgress(share, text) {
 
 function finish(text) {
   source.close();
+  cancel.hidden = true;
   progress.hidden = true;
   state.textContent = text;
 }
@@ -24,20 +26,27 @@ function finish(text) {
 async function showQueue() {
   const answer = await fetch(page.dataset.self);
   if (!answer.ok) return;
-  const { position } = await answer.json();
-  if (position) state.textContent = position === 1 ? "Next in the queue." : `Number ${position} in the queue.`;
+  const { position, seconds_left } = await answer.json();
+  if (!position) return;
+  const estimate = seconds_left === null ? "" : ` About ${Math.max(1, Math.round(seconds_left / 60))} min.`;
+  state.textContent = (position === 1 ? "Next in the queue." : `Number ${position} in the queue.`) + estimate;
+}
+
+async function cancelGrading() {
+  cancel.disabled = true;
+  const answer = await fetch(page.dataset.cancel, { method: "POST" });
+  if (!answer.ok) state.textContent = (await answer.json()).detail;
 }
 
 const handlers = {
   queued: showQueue,
-  started() {
-    state.textContent = "A worker has begun.";
-    blanks.replaceChildren();
-    grid.hidden = true;
-    for (const item of document.querySelectorAll("#stages li")) item.className = "";
-  },
+  started: () => { state.textContent = "A worker has begun."; },
   retrying: () => { state.textContent = "Something of ours failed. It costs you nothing; we try again."; },
-  stage_started: ({ stage }) => { stageItem(stage).className = "running"; },
+  stage_started({ stage }) {
+    if (stage === "check") blanks.replaceChildren();  // what an attempt before this one told
+    if (stage === "train") grid.hidden = true;
+    stageItem(stage).className = "running";
+  },
   stage_finished: ({ stage }) => { stageItem(stage).className = "finished"; progress.hidden = true; },
   blank_finished({ blank, outcome }) {
     const item = document.createElement("li");
@@ -64,6 +73,8 @@ const handlers = {
   cancelled: ({ message }) => finish(message),
 };
 
+cancel.addEventListener("click", cancelGrading);
+cancel.hidden = false;  // until the grading ends
 for (const [type, handle] of Object.entries(handlers)) {
   source.addEventListener(type, (event) => handle(JSON.parse(event.data)));
 }

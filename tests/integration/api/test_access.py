@@ -186,6 +186,8 @@ def test_a_hand_in_is_its_authors(guarded, classroom, student, store):
     ).json()
     assert store.submissions.get(answer["id"]).user_id == student
     other = classroom.headers(classroom.user("otto", COURSE))
+    cancel = answer["links"].pop("cancel")  # the only one that is not for looking
+    assert guarded.post(cancel, headers=other).status_code == 404
     for link in answer["links"].values():
         for sent, expected in ((headers, (200, 409)), (other, (404,))):
             with guarded.stream("GET", link, headers=sent) as answer:  # events do not end

@@ -5,9 +5,12 @@ import json
 import re
 
 import pytest
+from classroom import COURSE, Classroom
 from services import open_store, running_api
 from sqlalchemy import text
 
+from api.access import SESSION_COOKIE
+from records.models import Role
 from records.settings import Settings
 from reference.pack import load_pack
 
@@ -106,3 +109,21 @@ def test_every_operation_documents_its_errors(api):
                 assert list(answer["content"]) == ["application/problem+json"]
     assert "HTTPValidationError" not in json.dumps(document)
     assert "example" in document["components"]["schemas"]["SubmissionStatus"]
+
+
+def test_somebody_who_is_signed_in_sees_his_work_what_people_said_of_it_and_nobody_elses(api, store):
+    room = Classroom(store)
+    ada, ben = (room.user(login, COURSE) for login in ("ada", "ben"))
+    own, other = room.hand_in(ada, b"a = 1\n"), room.hand_in(ben, b"b = 1\n")
+    grader = room.headers(room.user("gil", COURSE, Role.GRADER))
+    comment = {"blank": "q", "body": "Nearly: look at the <root>."}
+    assert api.post(f"/api/v1/submissions/{own}/comments", json=comment, headers=grader).is_success
+    browser = {"Cookie": f"{SESSION_COOKIE}={room.tokens.open_session(room.token(ada)).secret}"}
+    home = api.get("/", headers=browser).text
+    assert own in home
+    assert other not in home
+    assert "There is a comment on q." in home
+    assert "Ada <button>Sign out" in home
+    page = api.get(f"/submissions/{own}", headers=browser).text
+    assert "Gil: Nearly: look at the &lt;root&gt;." in page
+    assert api.get(f"/submissions/{other}", headers=browser).status_code == 404
