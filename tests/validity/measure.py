@@ -124,9 +124,9 @@ def flips(grader: Grader, submissions: dict[str, str], repetitions: int) -> list
 
 
 @contextmanager
-def _grader(sandbox: str) -> Iterator[Grader]:
+def _grader(sandbox: str, *, names: bool = True) -> Iterator[Grader]:
     with guests.guest(sandbox) as guest:
-        yield Grader(guest)
+        yield Grader(guest, names=names)
 
 
 def train(sandbox: str, console: Console) -> dict[str, list[tuple[float, bool]]]:
@@ -190,9 +190,11 @@ def main() -> int:
     with _grader(chosen.sandbox) as grader:
         halves = {title: measure_half(*names, grader) for title, names in HALVES.items()}
         console.print(table(halves))
-        submissions = sample_submissions(SUBMISSIONS)
-        flipped = [] if chosen.no_repetitions else flips(grader, submissions, REPETITIONS)
+    flipped: list[str] = []
     if not chosen.no_repetitions:
+        submissions = sample_submissions(SUBMISSIONS)
+        with _grader(chosen.sandbox, names=False) as grader:
+            flipped = flips(grader, submissions, REPETITIONS)
         console.print(
             f"{len(flipped)} verdicts of blanks changed over {REPETITIONS} repetitions of {len(submissions)} hand-ins"
         )
