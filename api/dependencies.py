@@ -58,7 +58,7 @@ class Services:
         self.database.close()
 
 
-def get_services(request: Request) -> Services:
+async def get_services(request: Request) -> Services:
     services: Services = request.app.state.services
     return services
 
@@ -66,7 +66,7 @@ def get_services(request: Request) -> Services:
 ServicesDep = Annotated[Services, Depends(get_services)]
 
 
-def get_submissions(services: ServicesDep) -> Submissions:
+async def get_submissions(services: ServicesDep) -> Submissions:
     return services.submissions
 
 

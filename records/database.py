@@ -1,8 +1,9 @@
 """The database: SQLite on one host, PostgreSQL by URL."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from sqlalchemy import Connection, create_engine, event
@@ -18,11 +19,15 @@ class Database:
     def __init__(self, url: str) -> None:
         # Parameters stay out of error messages, and so out of logs: ids are keys to submissions.
         self.engine = create_engine(url, pool_pre_ping=True, hide_parameters=True)
+        self._turn: AbstractContextManager[object] = nullcontext()
         if self.engine.dialect.name == "sqlite":
             if path := make_url(url).database:  # none: in memory
                 Path(path).parent.mkdir(parents=True, exist_ok=True)
             event.listen(self.engine, "connect", _configure_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
+            # Its writers come one by one. Whoever waits for another process asks again after a sleep; within one there
+            # is something better.
+            self._turn = Lock()
         self._reader = self.engine.execution_options(reads_only=True)
 
     @contextmanager
@@ -34,7 +39,7 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Session]:
         """A session that commits at the end of the block, and rolls back where the block raises."""
-        with Session(self.engine, expire_on_commit=False) as session, session.begin():
+        with self._turn, Session(self.engine, expire_on_commit=False) as session, session.begin():
             yield session
 
     @contextmanager

@@ -236,12 +236,12 @@ class Queue:
             waiting = select(func.count(Grading.id)).where(Grading.state == State.QUEUED, Grading.priority == LIVE)
             return session.scalars(waiting).one()
 
-    def seconds_until_done(self, grading: Grading) -> float | None:
+    def seconds_until_done(self, grading: Grading, position: int | None) -> float | None:
         """An estimate for a grading that waits: what is ahead of it, shared among the workers that take such things.
 
-        None where it does not wait, where no such worker is there, or where nothing like it has been graded yet.
+        `position` is its own. None where it does not wait, where no such worker is there, or where nothing like it has
+        been graded yet.
         """
-        position = self.position(grading)
         if position is None:
             return None
         with self._database.read() as session:

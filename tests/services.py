@@ -99,8 +99,8 @@ def running_api(settings: Settings) -> Iterator[httpx.Client]:
 
 
 @contextmanager
-def running_api_process(settings: Settings, log: Path) -> Iterator[str]:
-    """`python -m api` on a free port, and its URL. What it prints goes to `log`."""
+def running_api_process(settings: Settings, log: Path) -> Iterator[tuple[str, psutil.Process]]:
+    """`python -m api` on a free port: its URL, and the process. What it prints goes to `log`."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=socket.SOMAXCONN)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     command = [sys.executable, "-m", "api", "--fd", str(listener.fileno())]
@@ -111,7 +111,7 @@ def running_api_process(settings: Settings, log: Path) -> Iterator[str]:
         try:
             healthy = f"{url}/healthz"
             wait_until(lambda: httpx.get(healthy, timeout=PATIENCE, trust_env=False).is_success, "the API")
-            yield url
+            yield url, psutil.Process(process.pid)
         finally:
             process.terminate()
             process.wait(PATIENCE)
@@ -147,16 +147,19 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 @contextmanager
-def running_worker(settings: Settings) -> Iterator["subprocess.Popen[bytes]"]:
+def running_worker(settings: Settings, log: Path | None = None) -> Iterator["subprocess.Popen[bytes]"]:
     """A real Celery worker in a process of its own, with the quick judge of `quick_worker.py`."""
     command = [sys.executable, str(TESTS / "quick_worker.py")]
-    process = subprocess.Popen(command, env=environment(settings), cwd=ROOT, start_new_session=True)
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-        process.wait(PATIENCE)
+    with log.open("ab") if log else contextlib.nullcontext() as printed:
+        process = subprocess.Popen(
+            command, env=environment(settings), cwd=ROOT, start_new_session=True, stdout=printed, stderr=printed
+        )
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+            process.wait(PATIENCE)
 
 
 def family(pid: int) -> list[psutil.Process]:

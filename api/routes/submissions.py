@@ -137,6 +137,7 @@ def get_hand_in(submission: OwnSubmission, submissions: SubmissionsDep) -> Respo
 
 def present(submission: Submission, queue: Queue, progress: Progress | None = None) -> SubmissionStatus:
     grading = submission.grading
+    position = queue.position(grading)
     return SubmissionStatus(
         id=submission.id,
         assignment=submission.assignment,
@@ -149,8 +150,8 @@ def present(submission: Submission, queue: Queue, progress: Progress | None = No
             received_at=submission.created_at,
         ),
         state=grading.state,
-        position=queue.position(grading),
-        seconds_left=queue.seconds_until_done(grading),
+        position=position,
+        seconds_left=queue.seconds_until_done(grading, position),
         stage=grading.stage,
         attempt=grading.attempts,
         progress=progress,

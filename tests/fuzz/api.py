@@ -91,7 +91,7 @@ def prepared(folder: Path, database: str) -> Iterator[tuple[str, dict[str, list[
             **chosen,
         )
         store = stack.enter_context(open_store(settings))
-        url = stack.enter_context(running_api_process(settings, folder / "api.log"))
+        url, _ = stack.enter_context(running_api_process(settings, folder / "api.log"))
         known = fill(store)
         start_regrades(url)
         yield url, known

@@ -22,7 +22,7 @@ class Grader:
     """Checks hand-ins, each only once."""
 
     def __init__(self, guest: Guest, *, names: bool = True) -> None:
-        """`names`: whether mistakes are looked up in the catalogue: it takes most of the time, and changes no verdict."""
+        """`names`: whether mistakes are looked up in the catalogue, which takes longest and changes no verdict."""
         self._guest = guest
         pack = load_pack("ddpm")
         if not names:
