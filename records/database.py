@@ -25,8 +25,7 @@ class Database:
                 Path(path).parent.mkdir(parents=True, exist_ok=True)
             event.listen(self.engine, "connect", _configure_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
-            # Its writers come one by one. Whoever waits for another process asks again after a sleep; within one there
-            # is something better.
+            # SQLite has one writer at a time and lets the others poll for their turn; those of one process need not.
             self._turn = Lock()
         self._reader = self.engine.execution_options(reads_only=True)
 

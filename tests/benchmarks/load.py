@@ -39,7 +39,6 @@ from records.settings import Settings
 from reference.pack import load_pack
 
 STUDENTS = 100
-PER_SECOND = 50  # arrivals
 BACK_SECONDS = 600  # until everybody who was sent away has been taken in
 JITTER_SECONDS = 1.0  # after Retry-After: not all clocks strike at once
 PATH = f"/api/v1/assignments/{ASSIGNMENT}/submissions"
@@ -55,15 +54,15 @@ class Answers:
     retry_after: set[str] = field(default_factory=set)
 
 
-async def come(url: str, tokens: list[str], contents: list[bytes], *, come_back: bool) -> Answers:
-    """Everybody hands in, `PER_SECOND` of them each second."""
+async def come(url: str, tokens: list[str], contents: list[bytes], *, per_second: float, come_back: bool) -> Answers:
+    """Everybody hands in, `per_second` of them each second."""
     answers = Answers()
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
     async with httpx.AsyncClient(base_url=url, limits=limits, timeout=PATIENCE, trust_env=False) as client:
         begun = time.monotonic()
 
         async def hand_in(number: int) -> None:
-            arrival = begun + number / PER_SECOND
+            arrival = begun + number / per_second
             await asyncio.sleep(arrival - time.monotonic())
             headers = bearer(tokens[number % len(tokens)]) | {"Idempotency-Key": f"hand-in number {number:06}"}
             first = True
@@ -106,7 +105,7 @@ def drain(store: Store, submissions: int) -> None:
         raise SystemExit(f"After {BACK_SECONDS} s {done} of {submissions} are graded.")
 
 
-def measure(database: str, submissions: int, waiting: int, table: Table) -> bool:
+def measure(database: str, submissions: int, per_second: float, waiting: int, table: Table) -> bool:
     """Both rounds on one kind of database. Returns whether everything was as it has to be."""
     solution = load_pack("ddpm").solution.read_text(encoding="utf-8")
     plain = [f"{solution}\n# {number}\n".encode() for number in range(submissions)]
@@ -137,7 +136,7 @@ def measure(database: str, submissions: int, waiting: int, table: Table) -> bool
                 for _ in range(2):
                     stack.enter_context(running_worker(settings, folder / "worker.log"))
             before = process.cpu_times()
-            answers = asyncio.run(come(url, tokens, contents, come_back=limited))
+            answers = asyncio.run(come(url, tokens, contents, per_second=per_second, come_back=limited))
             after = process.cpu_times()
             spent = after.user + after.system - before.user - before.system
             well &= set(answers.statuses) <= {"202", "429"} and answers.statuses["202"] == submissions == stored(store)
@@ -160,6 +159,7 @@ def measure(database: str, submissions: int, waiting: int, table: Table) -> bool
 def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/load", description=__doc__)
     parser.add_argument("--submissions", type=int, default=500, help="(%(default)s)")
+    parser.add_argument("--per-second", type=float, default=50, help="(%(default)s)")
     parser.add_argument("--waiting", type=int, default=200, help="that may wait in the second round (%(default)s)")
     parser.add_argument("--database", choices=["sqlite", "postgresql"], help="(both)")
     options = parser.parse_args()
@@ -174,9 +174,9 @@ def main() -> int:
         "all answers",
         "Retry-After, s",
     )
-    table = Table(*columns, title=f"{options.submissions} hand-ins, {PER_SECOND} a second, {STUDENTS} students")
+    table = Table(*columns, title=f"{options.submissions} hand-ins, {options.per_second:g} a second, {STUDENTS} students")
     databases = [options.database] if options.database else ["sqlite", "postgresql"]
-    well = [measure(database, options.submissions, options.waiting, table) for database in databases]
+    well = [measure(database, options.submissions, options.per_second, options.waiting, table) for database in databases]
     console = Console(width=150)
     console.print(table)
     console.print("Everything was taken in." if all(well) else "NOT AS PROMISED.")
