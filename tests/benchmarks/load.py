@@ -174,9 +174,10 @@ def main() -> int:
         "all answers",
         "Retry-After, s",
     )
-    table = Table(*columns, title=f"{options.submissions} hand-ins, {options.per_second:g} a second, {STUDENTS} students")
+    submissions, per_second = options.submissions, options.per_second
+    table = Table(*columns, title=f"{submissions} hand-ins, {per_second:g} a second, {STUDENTS} students")
     databases = [options.database] if options.database else ["sqlite", "postgresql"]
-    well = [measure(database, options.submissions, options.per_second, options.waiting, table) for database in databases]
+    well = [measure(database, submissions, per_second, options.waiting, table) for database in databases]
     console = Console(width=150)
     console.print(table)
     console.print("Everything was taken in." if all(well) else "NOT AS PROMISED.")
