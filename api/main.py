@@ -34,8 +34,8 @@ from api.routes import (
     sessions,
     submissions,
 )
-from records.logs import configure_logs
 from records.settings import Settings, load_settings
+from sandbox.logs import configure_logs
 
 MULTIPART_OVERHEAD = 64 * 1024  # bytes: boundaries and part headers, beside the files themselves
 

@@ -1,31 +1,8 @@
-"""Logs: one line per event on standard error, for people at a terminal and as JSON elsewhere."""
+"""What logs call things."""
 
 import hashlib
-import logging
-import sys
-
-import structlog
-
-
-def configure_logs() -> None:
-    terminal = sys.stderr.isatty()
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *([] if terminal else [structlog.processors.format_exc_info]),
-            structlog.dev.ConsoleRenderer(
-                exception_formatter=structlog.dev.plain_traceback,  # the default prints local variables: secrets
-            )
-            if terminal
-            else structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),  # whatever that is by then
-    )
 
 
 def trace_of(submission_id: str) -> str:
-    """What logs call a submission, in API, worker and judge alike: its id itself is a key to it, and stays out."""
+    """What logs call a submission, in API, worker and launcher alike: its id itself is a key to it, and stays out."""
     return hashlib.sha256(f"trace\0{submission_id}".encode()).hexdigest()[:16]

@@ -461,6 +461,9 @@ class Worker(Base):
     needs: Mapped[list[str]]  # what it takes
     fit: Mapped[bool]  # False: its canary grading came out wrong, and it takes nothing
     note: Mapped[str] = mapped_column(Text, default="")
+    # Guests that are warm at its launcher, and that are to be; None where it has none
+    warm_guests: Mapped[int | None]
+    kept_guests: Mapped[int | None]
     draining: Mapped[bool] = mapped_column(default=False)  # finishes what it does and takes nothing more
     started_at: Mapped[datetime]
     seen_at: Mapped[datetime]

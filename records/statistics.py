@@ -25,6 +25,7 @@ class Statistics:
     verdicts: Mapping[str, int]  # of the gradings that count
     retried: int  # gradings that met a fault of ours, whatever became of them
     workers: Mapping[str, int]  # ready, draining, unfit, silent -> number
+    guests: Mapping[tuple[str, str], int]  # (worker, "warm" or "kept") -> guests at its launcher
     stage_seconds: Mapping[str, tuple[float, float]]  # stage -> median and 95th percentile of the last hour
 
 
@@ -59,6 +60,7 @@ class Figures:
                     select(func.count()).select_from(Grading).where(Grading.fault.is_not(None))
                 ).one(),
                 workers=_workers(session, now),
+                guests=_guests(session),
                 stage_seconds=_stage_seconds(session, now),
             )
 
@@ -67,6 +69,14 @@ def _workers(session: Session, now: datetime) -> dict[str, int]:
     found = dict.fromkeys(("ready", "draining", "unfit", "silent"), 0)
     for worker in session.scalars(select(Worker)):
         found[worker_state(worker, now)] += 1
+    return found
+
+
+def _guests(session: Session) -> dict[tuple[str, str], int]:
+    found = {}
+    for worker in session.scalars(select(Worker).where(Worker.warm_guests.is_not(None))):
+        found[worker.name, "warm"] = worker.warm_guests or 0
+        found[worker.name, "kept"] = worker.kept_guests or 0
     return found
 
 

@@ -1,6 +1,7 @@
 """Workers as they tell of themselves. Staff, estimates and metrics read it; no grading depends on it."""
 
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
 
@@ -13,6 +14,14 @@ TELL_SECONDS = 5.0  # between two signs of life
 FORGET_HOURS = 24.0  # a worker that has been silent for a day has long been replaced by another name
 
 
+@dataclass(frozen=True, kw_only=True)
+class Pool:
+    """Guests at a worker's launcher."""
+
+    warm: int  # ready now
+    kept: int  # that are to be
+
+
 class Workers:
     """The workers of one database."""
 
@@ -20,7 +29,7 @@ class Workers:
         self._database = database
         self._clock = clock
 
-    def tell(self, name: str, needs: Collection[Need], *, fit: bool, note: str = "") -> bool:
+    def tell(self, name: str, needs: Collection[Need], *, fit: bool, note: str = "", pool: Pool | None = None) -> bool:
         """A sign of life. Returns whether this worker has been asked to take nothing more."""
         now = self._clock()
         with self._database.write() as session:
@@ -30,6 +39,8 @@ class Workers:
                 worker = Worker(name=name, started_at=now, draining=False)
                 session.add(worker)
             worker.needs, worker.fit, worker.note, worker.seen_at = [str(need) for need in needs], fit, note, now
+            worker.warm_guests = None if pool is None else pool.warm
+            worker.kept_guests = None if pool is None else pool.kept
             return worker.draining
 
     def leave(self, name: str) -> None:

@@ -13,16 +13,16 @@ NAMES = ("docker-gvisor", "docker-runc", "bubblewrap", "none")  # best first
 ENGINE_SOCKET = Path("/var/run/docker.sock")
 
 
-def choose_backend(name: str | None) -> Backend:
+def choose_backend(name: str | None, trace: str = "") -> Backend:
     """The backend of that name; the best one that works here where `name` is None or "auto".
 
-    "launcher:PATH" is the launcher that listens at PATH, whatever backend it was started with. Going without a sandbox
-    has to be asked for by name. Raises `SandboxUnavailable`.
+    "launcher:PATH" is the launcher that listens at PATH, whatever backend it was started with; its log calls guests by
+    `trace`. Going without a sandbox has to be asked for by name. Raises `SandboxUnavailable`.
     """
     if name is None or name == "auto":
         return _best()
     if name.startswith("launcher:"):
-        return Launched(Path(name.removeprefix("launcher:")))
+        return Launched(Path(name.removeprefix("launcher:")), trace)
     if name == "none":
         return NoSandbox()
     if name == "bubblewrap":

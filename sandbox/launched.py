@@ -21,15 +21,20 @@ WHY = b"?"  # asks the launcher what a guest died of
 class Launched(Backend):
     """Sandboxes of a launcher, whatever they are made of."""
 
-    def __init__(self, path: Path) -> None:
-        """`path` is the launcher's socket. Raises `SandboxUnavailable` where nobody listens."""
+    def __init__(self, path: Path, trace: str = "") -> None:
+        """`path` is the launcher's socket, `trace` what its log calls our guests.
+
+        Raises `SandboxUnavailable` where nobody listens.
+        """
         self._path = path
+        self._trace = trace
         with self._connect() as connection:
             greeting, _ = _receive(connection, GREETING_SECONDS)
         self.name = greeting["backend"]
         self.isolation = greeting["isolation"]
         self.image = greeting["image"]
         self.sandboxed = greeting["sandboxed"]
+        self.pool: dict[str, int] = greeting["pool"]  # guests that were warm just now, and that are to be
 
     def _connect(self) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX)
@@ -45,7 +50,7 @@ class Launched(Backend):
         connection = self._connect()
         try:
             _receive(connection, GREETING_SECONDS)
-            connection.sendall(json.dumps({"start": {"gpu": limits.gpu}}).encode() + b"\n")
+            connection.sendall(json.dumps({"start": {"gpu": limits.gpu, "trace": self._trace}}).encode() + b"\n")
             answer, descriptors = _receive(connection, START_SECONDS)
             if "error" in answer:
                 raise SandboxError(answer["error"])

@@ -2,12 +2,12 @@
 
     python -m sandbox.launcher --socket PATH [--sandbox NAME] [--warm N]
 
-It listens on a Unix socket, greets whoever connects with what its sandboxes are, and knows one request, a line
-{"start": {"gpu": UUID or null}}. It answers with the control connection of a guest. That guest belongs to the
-connection: when it closes, the guest is ended; none is ever handed out twice. Until then each further byte asks whether
-the guest has died for want of memory, which only the engine may know. Backend, image and limits are the
-launcher's own, so that whoever takes over a worker gets guests from it and nothing else: neither the engine's socket
-nor a mount.
+It listens on a Unix socket, greets whoever connects with what its sandboxes are and how many wait, and knows one
+request, a line {"start": {"gpu": UUID or null, "trace": TEXT}}. It answers with the control connection of a guest; logs
+call that guest by its trace. It belongs to the connection: when that closes, the guest is ended; none is ever handed
+out twice. Until then each further byte asks whether the guest has died for want of memory, which only the engine may
+know. Backend, image and limits are the launcher's own, so that whoever takes over a worker gets guests from it and nothing
+else: neither the engine's socket nor a mount.
 
 Lines are JSON. Whoever may connect is settled by the permissions of the socket's folder.
 """
@@ -17,22 +17,30 @@ import errno
 import json
 import os
 import queue
+import select
 import signal
 import socket
 import sys
 import threading
+import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import structlog
 
 from sandbox.backend import Backend
 from sandbox.backends import NAMES, choose_backend
 from sandbox.faults import SandboxError, SandboxUnavailable
 from sandbox.launch import Sandbox
 from sandbox.limits import Limits
+from sandbox.logs import configure_logs
 
-REQUEST_BYTES = 4096  # a request has some fifty
+log = structlog.get_logger()
+
+REQUEST_BYTES = 4096  # a request has some hundred
+TRACE_CHARACTERS = 64  # a worker's have 16
 REQUEST_SECONDS = 600.0  # a judge asks at once; one that hangs is let go
 RETRY_SECONDS = 5.0  # after a failed start, so that a broken engine is not asked a thousand times
 WAIT_SECONDS = 1.0  # between two looks at whether guests fail to start
@@ -52,6 +60,7 @@ class Launcher:
     def __init__(self, backend: Backend, warm: int) -> None:
         """`warm`: how many guests wait ready at a time, at least 1."""
         self._backend = backend
+        self._kept = warm
         self._warm: queue.Queue[Sandbox] = queue.Queue()
         self._orders: queue.Queue[_Order | None] = queue.Queue()  # None: stop
         self._fault: str | None = None  # of the last start, where it failed
@@ -100,25 +109,37 @@ class Launcher:
                 if self._fault is not None:
                     raise SandboxError(self._fault) from None
 
+    def _count_warm(self) -> int:
+        """How many of those that wait have said that they are ready."""
+        with self._warm.mutex:
+            waiting = [sandbox.control for sandbox in self._warm.queue]
+            return len(select.select(waiting, [], [], 0)[0])
+
     def _answer(self, connection: socket.socket) -> None:
         with connection:
             try:
                 connection.settimeout(REQUEST_SECONDS)
                 about = {name: getattr(self._backend, name) for name in ("name", "isolation", "image", "sandboxed")}
-                _send(connection, {"backend": about.pop("name"), **about})
+                pool = {"warm": self._count_warm(), "kept": self._kept}
+                _send(connection, {"backend": about.pop("name"), **about, "pool": pool})
                 request = _read(connection)
                 if request is None:
                     return
-                gpu = request["start"]["gpu"]
-                if not (gpu is None or isinstance(gpu, str)):
-                    raise TypeError("gpu")
+                gpu, trace = request["start"]["gpu"], request["start"]["trace"]
+                if not (gpu is None or isinstance(gpu, str)) or not isinstance(trace, str):
+                    raise TypeError("gpu or trace")
             except (OSError, ValueError, KeyError, TypeError):
                 return  # no request of ours: whoever it is learns nothing
+            told = log.bind(trace=trace[:TRACE_CHARACTERS], backend=self._backend.name)
+            asked = time.monotonic()
             try:
                 sandbox = self._take(gpu)
             except SandboxError as error:
+                told.error("no guest", fault=str(error))
                 _send(connection, {"error": str(error)})
                 return
+            begun = time.monotonic()
+            told.info("guest begins", waited=round(begun - asked, 3))
             try:
                 _send(connection, {"memory": asdict(sandbox.memory)}, [sandbox.control.fileno(), sandbox.log.fileno()])
                 sandbox.control.close()  # the judge's from here on: its end is to be the guest's
@@ -129,6 +150,7 @@ class Launcher:
                 pass  # it has
             finally:
                 sandbox.discard(at_once=True)
+                told.info("guest ends", seconds=round(time.monotonic() - begun, 3))
 
 
 def _send(connection: socket.socket, answer: dict[str, Any], descriptors: list[int] | None = None) -> None:
@@ -177,6 +199,7 @@ def main() -> int:
     )
     parser.add_argument("--warm", type=int, default=1, help="guests that wait ready (%(default)s)")
     options = parser.parse_args()
+    configure_logs()
     try:
         launcher = Launcher(choose_backend(options.sandbox), max(1, options.warm))
     except SandboxUnavailable as error:

@@ -23,10 +23,10 @@ def main() -> int:
 
     from records.blobs import BlobStore
     from records.database import Database
-    from records.logs import configure_logs
     from records.models import Need
     from records.settings import ConfigurationError, load_settings
     from records.versions import Versions
+    from sandbox.logs import configure_logs
     from worker.app import ARGUMENTS, make_app
     from worker.canary import Canary
     from worker.grader import Grader

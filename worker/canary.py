@@ -79,6 +79,7 @@ class Canary:
             device=self._settings.device,
             train=False,
             key=self._settings.derived_key("seeds"),
+            trace="canary",
         )
         deadline = time.monotonic() + PATIENCE_SECONDS
         with self._judges.start(job) as judge:

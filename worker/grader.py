@@ -20,8 +20,10 @@ from records.models import Mode, Need
 from records.queue import PROGRESS_PREFIX, Lease, LostLease, NewArtifact, NewEvent, Queue, Result
 from records.settings import Settings
 from records.versions import Versions
-from records.workers import TELL_SECONDS, Workers
+from records.workers import TELL_SECONDS, Pool, Workers
 from reference.pack import PackError
+from sandbox.faults import SandboxError
+from sandbox.launched import Launched
 from worker.canary import Canary
 from worker.channel import Message
 from worker.judge import Job
@@ -104,7 +106,17 @@ class Grader:
         now = time.monotonic()
         if now - self._told > TELL_SECONDS:
             self._told = now
-            self._draining = self._workers.tell(self._name, self._needs, fit=fault is None, note=fault or "")
+            self._draining = self._workers.tell(
+                self._name, self._needs, fit=fault is None, note=fault or "", pool=self._pool()
+            )
+
+    def _pool(self) -> Pool | None:
+        if self._settings.launcher is None:
+            return None
+        try:
+            return Pool(**Launched(self._settings.launcher).pool)
+        except SandboxError:  # it is gone, which a grading finds out; here it is only counted
+            return None
 
     def grade(self, lease: Lease) -> None:
         """Work on one grading until it is finished, rejected, failed, given back or lost."""
@@ -140,6 +152,7 @@ class Grader:
             device=self._settings.device,
             train=lease.need is not Need.CHECK,
             key=self._settings.derived_key("seeds"),
+            trace=trace_of(lease.submission_id),
             checks=checks,
             training=training,
             artifacts=artifacts,

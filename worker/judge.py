@@ -29,6 +29,7 @@ class Job:
     device: str
     train: bool
     key: bytes  # for seeds, and for nothing else
+    trace: str = ""  # what logs call the submission
     checks: bytes | None = None  # report of an earlier grading, whose checks are taken over
     training: bytes | None = None  # likewise, its training and generation
     artifacts: Mapping[str, bytes] = field(default_factory=dict)  # the pictures that belong to `training`
@@ -107,7 +108,7 @@ def _grade(connection: Connection, job: Job) -> None:
         read_hand_in(job.file_name, job.content),
         pack,
         recipe,
-        backend=choose_backend(job.sandbox),
+        backend=choose_backend(job.sandbox, job.trace),
         key=job.key,
         train=job.train,
         device=device,

@@ -29,6 +29,8 @@ class WorkerInfo(BaseModel):
     state: str = Field(description="`ready`, `draining`, `unfit` or `silent`")
     needs: list[str] = Field(description="what it takes: `check`, `train-cpu`, `train-gpu`")
     note: str = Field(description="why it is unfit")
+    warm_guests: int | None = Field(description="that wait ready at its launcher")
+    kept_guests: int | None = Field(description="that are to wait there")
     started_at: datetime
     seen_at: datetime
 
@@ -55,6 +57,8 @@ class _Figures(Collector):
         yield _gauge("verdicts", "Gradings that count", ("verdict",), {(k,): v for k, v in found.verdicts.items()})
         yield _gauge("faults", "Gradings that met a fault of ours", (), {(): found.retried})
         yield _gauge("workers", "Workers", ("state",), {(k,): v for k, v in found.workers.items()})
+        guests = "Guests that wait at a worker's launcher, warm now and to be kept; workers share one"
+        yield _gauge("guests", guests, ("worker", "count"), found.guests)
         stages = {
             (stage, quantile): value
             for stage, values in found.stage_seconds.items()
@@ -92,6 +96,8 @@ def list_workers(caller: CallerDep, services: ServicesDep) -> list[WorkerInfo]:
             state=worker_state(worker, now),
             needs=worker.needs,
             note=worker.note,
+            warm_guests=worker.warm_guests,
+            kept_guests=worker.kept_guests,
             started_at=worker.started_at,
             seen_at=worker.seen_at,
         )

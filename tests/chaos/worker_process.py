@@ -14,9 +14,9 @@ def main(folder: Path, judge: str) -> None:
     from chaos.steps import WORKER, Steps
 
     from records.database import Database
-    from records.logs import configure_logs
     from records.models import Need
     from records.settings import load_settings
+    from sandbox.logs import configure_logs
     from worker.__main__ import drop_environment
     from worker.app import ARGUMENTS, make_app
     from worker.grader import Grader

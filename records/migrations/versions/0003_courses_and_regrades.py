@@ -63,6 +63,8 @@ def upgrade() -> None:
         sa.Column("needs", sa.JSON(), nullable=False),
         sa.Column("fit", sa.Boolean(), nullable=False),
         sa.Column("note", sa.Text(), nullable=False),
+        sa.Column("warm_guests", sa.Integer()),
+        sa.Column("kept_guests", sa.Integer()),
         sa.Column("draining", sa.Boolean(), nullable=False),
         sa.Column("started_at", _TIME, nullable=False),
         sa.Column("seen_at", _TIME, nullable=False),

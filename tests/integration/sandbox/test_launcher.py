@@ -29,7 +29,8 @@ def launcher(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[L
     """A launcher with one warm guest, and its process."""
     path = tmp_path / "socket"
     command = [sys.executable, "-m", "sandbox.launcher", "--socket", str(path), "--sandbox", request.param]
-    process = subprocess.Popen(command, cwd=ROOT)
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=ROOT, stderr=log)
     try:
         wait_until(path.exists, "the launcher")
         backend = choose_backend(f"launcher:{path}")
@@ -53,6 +54,25 @@ def test_it_says_what_its_guests_are_and_hands_them_out(launcher: tuple[Launched
     with backend.start(Limits()) as one, backend.start(Limits()) as two:
         assert guests.answers(one)
         assert guests.answers(two)
+
+
+def test_it_counts_the_guests_that_are_warm(launcher: tuple[Launched, subprocess.Popen]) -> None:
+    backend, _ = launcher
+    wait_until(lambda: Launched(backend._path).pool == {"warm": 1, "kept": 1}, "a warm guest")
+    with backend.start(Limits()):  # takes it; the next one imports torch first
+        assert Launched(backend._path).pool == {"warm": 0, "kept": 1}
+
+
+def test_its_log_calls_a_guest_as_the_worker_does(launcher: tuple[Launched, subprocess.Popen], tmp_path: Path) -> None:
+    backend, _ = launcher
+    with Launched(backend._path, "0123abc").start(Limits()) as guest:
+        assert guests.answers(guest)
+
+    def told() -> list[tuple[str, str]]:
+        lines = map(json.loads, (tmp_path / "log").read_text().splitlines())
+        return [(line["event"], line["trace"]) for line in lines]
+
+    wait_until(lambda: told() == [("guest begins", "0123abc"), ("guest ends", "0123abc")], "the log")
 
 
 def test_a_guest_serves_one_judge_and_is_destroyed(launcher: tuple[Launched, subprocess.Popen]) -> None:
@@ -108,7 +128,7 @@ def test_whatever_else_is_asked_gets_no_answer(launcher: tuple[Launched, subproc
             connection.connect(str(backend._path))
             connection.settimeout(PATIENCE)
             greeting = connection.recv(65536)
-            assert json.loads(greeting).keys() == {"backend", "isolation", "image", "sandboxed"}
+            assert json.loads(greeting).keys() == {"backend", "isolation", "image", "sandboxed", "pool"}
             with suppress(BrokenPipeError):
                 connection.sendall(line)
                 connection.shutdown(socket.SHUT_WR)
