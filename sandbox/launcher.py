@@ -3,11 +3,11 @@
     python -m sandbox.launcher --socket PATH [--sandbox NAME] [--warm N]
 
 It listens on a Unix socket, greets whoever connects with what its sandboxes are and how many wait, and knows one
-request, a line {"start": {"gpu": UUID or null, "trace": TEXT}}. It answers with the control connection of a guest; logs
-call that guest by its trace. It belongs to the connection: when that closes, the guest is ended; none is ever handed
-out twice. Until then each further byte asks whether the guest has died for want of memory, which only the engine may
-know. Backend, image and limits are the launcher's own, so that whoever takes over a worker gets guests from it and nothing
-else: neither the engine's socket nor a mount.
+request, a line {"start": {"gpu": UUID or null, "trace": TEXT}}. It answers with the control connection of a guest;
+logs call that guest by its trace. It belongs to the connection: when that closes, the guest is ended; none is ever
+handed out twice. Until then each further byte asks whether the guest has died for want of memory, which only the
+engine may know. Backend, image and limits are the launcher's own, so that whoever takes over a worker gets guests
+from it and nothing else: neither the engine's socket nor a mount.
 
 Lines are JSON. Whoever may connect is settled by the permissions of the socket's folder.
 """
