@@ -1,5 +1,7 @@
 """`noisemark course`, `roster`, `user` and `token`: for instructors, and for whoever looks after a server."""
 
+import csv
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import quote
@@ -49,6 +51,13 @@ class IssuedToken(Token):
     token: str
 
 
+class StudentsToken(BaseModel):
+    login: str
+    name: str
+    email: str
+    token: str
+
+
 class RosterResult(BaseModel):
     added: list[str]
     changed: list[str]
@@ -64,6 +73,7 @@ _USER = TypeAdapter(User)
 _USERS = TypeAdapter(list[User])
 _TOKENS = TypeAdapter(list[Token])
 _ISSUED = TypeAdapter(IssuedToken)
+_HANDED_OUT = TypeAdapter(list[StudentsToken])
 _ROSTER = TypeAdapter(RosterResult)
 
 
@@ -178,6 +188,39 @@ def create_token(
     say(
         f"Number {issued.id}, good until {issued.expires_at[:10]}. It is shown this once; whoever has it is you. "
         "Put it into NOISEMARK_TOKEN, or paste it on the page /login."
+    )
+
+
+@token.command("hand-out")
+def hand_out_tokens(
+    course_id: Annotated[str, typer.Argument(metavar="COURSE", help="The course's id.")],
+    file: Annotated[Path, typer.Argument(help="A new CSV file, for a mail merge: login, name, email, token.")],
+    server: Server = LOCAL_SERVER,
+    days: Annotated[int, typer.Option(help="How long they hold, a year at most.")] = 180,
+) -> None:
+    """Make a token for each student of a course who has none yet. For administrators."""
+    from cli.client import Client
+    from records.exports import guarded
+
+    # Before they are made: they are shown but once
+    try:
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)  # nobody else may read them
+    except OSError as error:
+        raise UnusableInput(f"{file} cannot be made: {error.strerror}.") from error
+    with os.fdopen(descriptor, "w", newline="", encoding="utf-8") as table:
+        try:
+            with Client(server) as client:
+                path = f"/courses/{quote(course_id, safe='')}/tokens"
+                handed_out = client.ask("POST", path, _HANDED_OUT, json={"days": days})
+        except BaseException:
+            file.unlink()
+            raise
+        rows = csv.writer(table)
+        rows.writerow(StudentsToken.model_fields)
+        rows.writerows(map(guarded, one.model_dump().values()) for one in handed_out)
+    say(
+        f"{len(handed_out)} students' tokens are in {file}. Whoever has one is that student; delete the file once they "
+        "are sent."
     )
 
 

@@ -67,19 +67,39 @@ class Tokens:
             user = session.get(User, user_id)
             if user is None or user.erased_at is not None:
                 raise LookupError("There is no such user.")
-            issued = self._add(session, user_id, name, scopes, timedelta(days=days), is_session=False)
-            audit.note(
-                session,
-                actor_id,
-                "token.issue",
-                None,
-                f"user {user_id}",
-                clock=self._clock,
-                token=issued.token.id,
-                scopes=issued.token.scopes,
-                expires_at=issued.token.expires_at.isoformat(),
-            )
-            return issued
+            return self._issue(session, actor_id, user_id, name, scopes, days)
+
+    def hand_out(self, actor_id: int | None, course_id: str, days: int = DEFAULT_DAYS) -> list[tuple[User, Issued]]:
+        """A token for handing in, for each student of a course who has none that holds; by login."""
+        now = self._clock()
+        holds = (Token.is_session.is_(False), Token.revoked_at.is_(None), Token.expires_at > now)
+        with self._database.write() as session:
+            students = session.scalars(
+                select(User)
+                .join(Member, Member.user_id == User.id)
+                .where(Member.course_id == course_id, Member.role == Role.STUDENT, User.erased_at.is_(None))
+                .where(User.id.not_in(select(Token.user_id).where(*holds)))
+                .order_by(User.login)
+            ).all()
+            scopes, name = (Scope.READ, Scope.SUBMIT), f"course {course_id}"
+            return [(student, self._issue(session, actor_id, student.id, name, scopes, days)) for student in students]
+
+    def _issue(
+        self, session: Session, actor_id: int | None, user_id: int, name: str, scopes: Collection[Scope], days: int
+    ) -> Issued:
+        issued = self._add(session, user_id, name, scopes, timedelta(days=days), is_session=False)
+        audit.note(
+            session,
+            actor_id,
+            "token.issue",
+            None,
+            f"user {user_id}",
+            clock=self._clock,
+            token=issued.token.id,
+            scopes=issued.token.scopes,
+            expires_at=issued.token.expires_at.isoformat(),
+        )
+        return issued
 
     def open_session(self, secret: str) -> Issued | None:
         """A browser's session for the owner of an API token, or None where that is not (or no longer) one.

@@ -16,6 +16,7 @@ from records import audit
 from records.models import AuditEntry, Course, Role
 from records.people import BadRoster, Enrolled, NameTaken
 from records.roster import MAX_BYTES, Fault, read_roster
+from records.tokens import DEFAULT_DAYS, MAX_DAYS
 
 router = APIRouter(tags=["courses"])
 
@@ -54,6 +55,18 @@ class RosterResult(BaseModel):
     unchanged: list[str]
     missing: list[str] = Field(description="students of the course whom the file does not name")
     removed: bool = Field(description="those who are missing were taken out of the course")
+
+
+class HandOut(BaseModel):
+    days: int = Field(default=DEFAULT_DAYS, ge=1, le=MAX_DAYS, description="until they expire")
+
+
+class StudentsToken(BaseModel):
+    login: str
+    name: str
+    email: str
+    token: str = Field(description="shown now, and never again")
+    expires_at: datetime
 
 
 class AuditInfo(BaseModel):
@@ -124,6 +137,27 @@ def remove_member(
     except LookupError as error:
         raise NotFound(str(error)) from None
     return Response(status_code=status.HTTP_204_NO_CONTENT)
+
+
+@router.post("/courses/{course}/tokens", status_code=status.HTTP_201_CREATED, responses=describe(Forbidden, NotFound))
+def hand_out_tokens(
+    course: CourseDep, wanted: HandOut, caller: CallerDep, services: ServicesDep
+) -> list[StudentsToken]:
+    """A token for each student of the course who has none that holds. For administrators.
+
+    Asked again, it makes tokens for those alone who have come since.
+    """
+    require_admin(caller)
+    return [
+        StudentsToken(
+            login=student.login,
+            name=student.name,
+            email=student.email,
+            token=issued.secret,
+            expires_at=issued.token.expires_at,
+        )
+        for student, issued in services.tokens.hand_out(caller.id, course.id, wanted.days)
+    ]
 
 
 @router.post("/courses/{course}/roster", responses=describe(Forbidden, NotFound, Taken, TooLarge))

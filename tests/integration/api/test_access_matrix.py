@@ -18,13 +18,14 @@ from records.tokens import Scope
 
 ROLES = ("anonymous", "student", "outsider", "grader", "instructor", "admin", "operator")
 # The student is the author of the submission; the outsider is a student of another course.
-EVERYBODY, SIGNED_IN, IN_COURSE, AUTHOR, GRADERS, INSTRUCTORS, ADMINS, ACCOUNTS = (
+EVERYBODY, SIGNED_IN, IN_COURSE, AUTHOR, GRADERS, INSTRUCTORS, COURSE_ADMINS, ADMINS, ACCOUNTS = (
     "  =   =   =   =   =   =   =",
     "401   =   =   =   =   =   =",
     "401   = 404   =   =   =   =",
     "401   = 404 403 403 403 403",
     "401 403 404   =   =   =   =",
     "401 403 404 403   =   =   =",
+    "401 403 404 403 403   =   =",
     "401 403 403 403 403   =   =",
     "401   =   =   =   =   = 403",
 )
@@ -84,6 +85,7 @@ TABLE = {
     f"PUT {C}/members/{{login}}": Route(INSTRUCTORS, 200, {"json": {"role": "grader"}}),
     f"DELETE {C}/members/{{login}}": Route(INSTRUCTORS, 204),
     f"POST {C}/roster": Route(INSTRUCTORS, 200, {"files": {"file": ("roster.csv", b"login\nnora\n")}}),
+    f"POST {C}/tokens": Route(COURSE_ADMINS, 201, {"json": {}}),
     f"GET {C}/audit": Route(INSTRUCTORS),
     # Assignments
     "GET /api/v1/assignments": Route(SIGNED_IN),

@@ -1,5 +1,7 @@
 """course, roster, user and token against the real API."""
 
+import csv
+
 import pytest
 from classroom import SERVER_TOKEN
 from pydantic import SecretStr
@@ -48,6 +50,29 @@ def test_a_course_its_people_and_a_token(noisemark, tmp_path):
     assert "1 missing from the file, and still in the course: bob" in noisemark("roster", "algebra", "roster.csv")[1]
     out = noisemark("roster", "algebra", "roster.csv", "--remove-missing", token=ada)[1]
     assert out == "1 removed: bob\n1 unchanged\n"
+
+
+def test_a_whole_course_gets_tokens_but_nobody_a_second_one(noisemark, tmp_path):
+    noisemark("course", "create", "algebra", "Algebra I")
+    roster = tmp_path / "roster.csv"
+    roster.write_text("login,name,email,role\nada,Ada,,instructor\nbob,=Bob,b@example.org,\ncem,Cem,,\n")
+    noisemark("roster", "algebra", "roster.csv")
+    noisemark("token", "create", "--for", "cem")
+    code, _, err = noisemark("token", "hand-out", "algebra", "tokens.csv")
+    assert code == 0, err
+    (bob,) = csv.DictReader((tmp_path / "tokens.csv").read_text().splitlines())
+    assert (bob["login"], bob["name"], bob["email"]) == ("bob", "'=Bob", "b@example.org")
+    assert (tmp_path / "tokens.csv").stat().st_mode & 0o077 == 0
+    assert noisemark("course", "list", token=bob["token"])[1].splitlines()[0] == "algebra  student  Algebra I"
+    code, _, err = noisemark("token", "hand-out", "algebra", "tokens.csv")
+    assert (code, "tokens.csv" in err, "exists" in err) == (2, True, True)
+    with (tmp_path / "roster.csv").open("a") as more:
+        more.write("dan,Dan,,\n")
+    noisemark("roster", "algebra", "roster.csv")
+    assert noisemark("token", "hand-out", "algebra", "more.csv")[0] == 0
+    assert [row["login"] for row in csv.DictReader((tmp_path / "more.csv").read_text().splitlines())] == ["dan"]
+    assert noisemark("token", "hand-out", "botany", "none.csv")[0] == 2
+    assert not (tmp_path / "none.csv").exists()
 
 
 def test_tokens_are_listed_and_revoked(noisemark):
