@@ -14,6 +14,7 @@ from pathlib import Path
 
 from grading.events import Event, SampleGrid
 from grading.outcomes import BadInput, InfrastructureFault
+from sandbox.faults import SandboxError
 from worker.channel import send
 
 
@@ -45,7 +46,7 @@ def run(connection: Connection, job: Job) -> None:
         _grade(connection, job)
     except BadInput as error:
         send(connection, "rejected", {"message": str(error)})
-    except InfrastructureFault as error:
+    except (InfrastructureFault, SandboxError) as error:
         send(connection, "fault", {"message": str(error)})
     except Exception:  # whatever else goes wrong here is ours, and is tried again
         send(connection, "fault", {"message": traceback.format_exc()})
@@ -54,7 +55,6 @@ def run(connection: Connection, job: Job) -> None:
 def probe(connection: Connection, job: Job) -> None:
     """Find out whether student code can be run here at all, before any student asks."""
     from sandbox.backends import choose_backend
-    from sandbox.faults import SandboxError
 
     die_with_worker(connection)
     try:

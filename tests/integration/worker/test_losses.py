@@ -9,6 +9,9 @@ from services import PATIENCE, assert_gone, family, open_store, running_api, run
 
 from records.models import State
 from records.settings import Settings
+from reference.pack import load_pack
+from worker.judge import Job
+from worker.judges import Judges
 
 
 @pytest.fixture
@@ -86,3 +89,22 @@ def test_without_a_broker_gradings_come_by_polling(settings, store):
             assert final[0] == "done"
             worker.send_signal(signal.SIGTERM)
             assert worker.wait(PATIENCE) == 0
+
+
+def test_a_launcher_that_is_gone_is_named_for_staff(tmp_path):
+    pack = load_pack("ddpm")
+    job = Job(
+        file_name="solution.py",
+        content=pack.solution.read_bytes(),
+        pack=pack.root,
+        recipe=pack.file.default_recipe,
+        sandbox=f"launcher:{tmp_path / 'gone'}",
+        device="cpu",
+        train=False,
+        key=b"",
+    )
+    with Judges(preload=()).start(job) as judge:
+        message = judge.receive(PATIENCE)
+    assert message is not None
+    assert message.kind == "fault"
+    assert message.data["message"].startswith("no launcher listens at")
