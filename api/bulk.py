@@ -14,14 +14,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from api.intake import Upload, check_upload, combine
+from api.intake import SUFFIXES, Upload, check_upload, combine
 from api.problems import TooLarge
-from grading.archive import SOURCE_SUFFIXES, unpack
+from grading.archive import is_hidden, unpack
 from grading.outcomes import BadInput
 from records.models import User
 
 METADATA = "submission_metadata.yml"
-SUFFIXES = (*SOURCE_SUFFIXES, ".zip", ".yml")
 MAX_ENTRIES = 5000  # files and folders: 1000 students with some modules each
 
 _CANVAS = re.compile(r"(?P<name>[^_]+)_(?:LATE_)?\d+_\d+_(?P<file>.+)")
@@ -53,11 +52,13 @@ class Plan:
 def open_archives(uploads: Iterable[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
     """Path and content of every file; one zip archive is opened, several files are taken as they are.
 
+    Files of other kinds come out of the archive as empty ones, for `plan` to name; hidden ones do not.
     Raises `BadInput` where the archive is none, or not a safe one.
     """
     files = list(uploads)
     if len(files) == 1 and files[0][0].lower().endswith(".zip") and not _CANVAS.fullmatch(files[0][0]):
-        return list(unpack(*files[0], suffixes=SUFFIXES, max_entries=MAX_ENTRIES).files)
+        unpacked = unpack(*files[0], suffixes=(*SUFFIXES, ".yml"), max_entries=MAX_ENTRIES)
+        return [*unpacked.files, *((path, b"") for path in unpacked.ignored if not is_hidden(path))]
     return files
 
 
@@ -65,16 +66,19 @@ def plan(files: Sequence[tuple[str, bytes]], students: Sequence[User], max_bytes
     """Say which file is whose. Nothing is stored."""
     people = _People(students)
     paths = {path: PurePosixPath(path) for path, _ in files}
-    root = _common_folder(list(paths.values()), people)
+    # A read-me beside the folder around everything does not make it another folder
+    root = _common_folder([path for path in paths.values() if _is_taken(path)], people)
     owners = _gradescope_owners({paths[path].name: content for path, content in files}.get(METADATA, b""))
     of_student: dict[int, list[tuple[str, str, bytes]]] = defaultdict(list)
     unmatched = []
     for path, content in files:
-        place = paths[path].relative_to(root)
-        if place.name == METADATA:
+        if paths[path].name == METADATA:
+            continue
+        if not _is_taken(paths[path]):
+            unmatched.append(Unmatched(file=path, why=f"It is neither {' nor '.join(SUFFIXES)}."))
             continue
         try:
-            user, name = _owner(place, people, owners)
+            user, name = _owner(paths[path].relative_to(root), people, owners)
         except LookupError as error:
             unmatched.append(Unmatched(file=path, why=str(error.args[0])))
         else:
@@ -159,6 +163,10 @@ def _gradescope_owners(metadata: bytes) -> dict[str, tuple[str, ...]]:
         elif match := re.fullmatch(r"[\s-]*:(?:sid|email):\s*[\"']?([^\"']+?)[\"']?\s*", line):
             current.append(match[1])
     return {submission: tuple(known) for submission, known in owners.items() if known}
+
+
+def _is_taken(path: PurePosixPath) -> bool:
+    return path.suffix.lower() in SUFFIXES
 
 
 def _common_folder(paths: Sequence[PurePosixPath], people: _People) -> PurePosixPath:

@@ -27,6 +27,7 @@ _BLOCK = 64 * 2**10  # bytes unpacked at a time
 # What rides along in an honest zip and holds no answers. Everything else that is not code is refused, by name.
 _IGNORED_PARTS = frozenset({"__MACOSX", ".ipynb_checkpoints", ".git", ".vscode", ".idea"})
 _IGNORED_NAMES = frozenset({".DS_Store", "Thumbs.db", "desktop.ini", ".gitignore", "LICENSE", "README"})
+_HIDDEN_NAMES = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})  # by systems that hide without a dot
 _IGNORED_SUFFIXES = frozenset({".md", ".txt", ".rst", ".png", ".jpg", ".jpeg", ".gif", ".svg", ".pdf", ".toml"})
 
 # What `zipfile` raises over records that make no sense; `OverflowError`: an entry said to lie 2**63 bytes away
@@ -54,6 +55,11 @@ def check_name(name: str) -> None:
         raise BadInput(f"The name {shown} holds invisible characters. Rename it, with letters and digits.")
     if len(name.encode()) > MAX_NAME_BYTES:
         raise BadInput(f"The name {shown} is longer than {MAX_NAME_BYTES} bytes. Give it a shorter one.")
+
+
+def is_hidden(name: str) -> bool:
+    """Whether it is of a kind that systems and tools leave behind unseen, so that nobody handed it in."""
+    return any(part.startswith(".") or part in _HIDDEN_NAMES for part in PurePosixPath(name).parts)
 
 
 def unpack(

@@ -23,7 +23,7 @@ from records.database import Database
 from records.migrate import current_revision, head_revision, migrate
 from records.models import Base, UtcDateTime
 from records.settings import ConfigurationError, Settings, load_settings
-from records.upkeep import referenced_blobs
+from records.upkeep import NoDatabaseError, existing_database, referenced_blobs
 
 MANIFEST = "manifest.json"
 SECRET = "secret.key"  # noqa: S105  (a file's name)
@@ -40,7 +40,11 @@ def backup(settings: Settings, target: Path) -> tuple[int, int]:
     Raises `BackupError`. Service and workers may go on meanwhile.
     """
     draft = target.with_name(f".{target.name}.draft")
-    database, blobs = Database(settings.database), BlobStore(settings.blob_dir)
+    try:
+        database = existing_database(settings)
+    except NoDatabaseError as error:
+        raise BackupError(str(error)) from None
+    blobs = BlobStore(settings.blob_dir)
     try:
         with tarfile.open(draft, "w") as archive:
             draft.chmod(0o600)  # students' work, and perhaps the secret

@@ -91,7 +91,7 @@ def _nbgrader(assignment: Assignment, grades: Sequence[Grade], max_points: float
     due = Policy.model_validate(assignment.policy).due_at
     for grade in grades:
         student, counting = grade.student, grade.counting
-        first, _, last = student.name.rpartition(" ")
+        first, last = _first_and_last(student.name)
         row: list[Cell] = [assignment.id, _time(due), _time(None if counting is None else counting.received_at)]
         row += [student.login, last, first, student.email]
         score = None if counting is None else counting.score
@@ -102,6 +102,14 @@ def _nbgrader(assignment: Assignment, grades: Sequence[Grade], max_points: float
             row += [raw, min(score.late, raw), score.points]
         table.append([*row, max_points])
     return table
+
+
+def _first_and_last(name: str) -> tuple[str, str]:
+    """The names of "Zoë Müller", or of "Müller, Zoë" as Canvas writes it."""
+    last, comma, first = name.partition(",")
+    if not comma:
+        first, _, last = name.rpartition(" ")
+    return first.strip(), last.strip()
 
 
 def _points(grade: Grade) -> float | None:

@@ -16,6 +16,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from records.models import Need
 
 SECRETS_DIR = Path("/run/secrets")  # where Docker and Podman mount secrets
+# What is there after `pip install`, and what the migrations are written for
+DATABASES = ("sqlite", "sqlite+pysqlite", "postgres", "postgresql", "postgresql+psycopg")
 MIN_SECRET = 16  # characters: 64 bits even when somebody writes hexadecimal digits
 
 
@@ -81,6 +83,10 @@ class Settings(BaseSettings):
             raise ValueError(f"NOISEMARK_SECRET_KEY is shorter than {MIN_SECRET} characters")
         if self.api_token is not None and len(self.api_token.get_secret_value()) < MIN_SECRET:
             raise ValueError(f"NOISEMARK_API_TOKEN is shorter than {MIN_SECRET} characters")
+        if self.database_url is not None:
+            scheme, separator, _ = self.database_url.get_secret_value().partition("://")
+            if scheme not in DATABASES or not separator:
+                raise ValueError("NOISEMARK_DATABASE_URL begins neither with sqlite:// nor with postgresql://")
         if is_loopback(self.host):
             return self
         missing = []

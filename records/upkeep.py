@@ -5,13 +5,17 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
+from pathlib import Path
 
-from sqlalchemy import Connection, delete, or_, select, update
+from sqlalchemy import Connection, Select, delete, func, or_, select, update
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from records.audit import note
 from records.blobs import BlobStore
 from records.database import Database
+from records.migrate import is_current
 from records.models import (
     Artifact,
     Comment,
@@ -34,6 +38,23 @@ from records.settings import ConfigurationError, Settings, load_settings
 
 # Blobs are stored before the rows that name them: one this young may be waiting for its row.
 YOUNG_SECONDS = 24 * 3600.0
+# What `retain` takes: with less than a day even today's hand-ins go, and the calendar ends some time before this one.
+MIN_DAYS, MAX_DAYS = 1, 36500
+
+
+class NoDatabaseError(Exception):
+    """There is no database of this version where the settings say. The message says what to do."""
+
+
+def existing_database(settings: Settings) -> Database:
+    """The configured database. Raises `NoDatabaseError` where SQLite would make an empty one; nothing is created."""
+    url = make_url(settings.database)
+    if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
+        way_out = "NOISEMARK_DATA_DIR names another folder"
+        if settings.database_url is not None:
+            way_out = "NOISEMARK_DATABASE_URL names another one"
+        raise NoDatabaseError(f"There is no database at {url.database}; {way_out}.")
+    return Database(settings.database)
 
 
 def referenced_blobs(connection: Connection) -> set[str]:
@@ -74,12 +95,17 @@ class Upkeep:
 
     def retain(self, days: float) -> int:
         """Remove submissions that came more than so many days ago. Returns how many they were."""
-        before = self._clock() - timedelta(days=days)
+        before = self._before(days)
         with self._database.write() as session:
-            number = self._remove(session, session.scalars(select(Submission.id).where(Submission.created_at < before)))
+            number = self._remove(session, session.scalars(_older(before)))
             if number:
                 note(session, None, "retention", None, f"before {before:%F}", clock=self._clock, submissions=number)
             return number
+
+    def count_older(self, days: float) -> int:
+        """How many submissions `retain` would remove."""
+        with self._database.read() as session:
+            return session.scalar(select(func.count()).select_from(_older(self._before(days)).subquery())) or 0
 
     def collect(self, young_seconds: float = YOUNG_SECONDS) -> int:
         """Remove blobs that no row names. Returns how many they were."""
@@ -88,6 +114,9 @@ class Upkeep:
         with self._database.read() as session:
             named = referenced_blobs(session.connection())
         return sum(self._blobs.remove(sha256, begun - young_seconds) for sha256 in there - named)
+
+    def _before(self, days: float) -> datetime:
+        return self._clock() - timedelta(days=days)
 
     def _remove(self, session: Session, found: Iterable[str]) -> int:
         ids = list(found)
@@ -106,39 +135,56 @@ class Upkeep:
         return len(ids)
 
 
+def _older(before: datetime) -> Select[str]:
+    return select(Submission.id).where(Submission.created_at < before)
+
+
+def _days(given: str) -> float:
+    days = float(given)
+    if not MIN_DAYS <= days <= MAX_DAYS:
+        raise argparse.ArgumentTypeError(f"{given} is not between {MIN_DAYS} and {MAX_DAYS}")
+    return days
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m records.upkeep", description="Removes what is not to be kept.")
     verbs = parser.add_subparsers(dest="verb", required=True)
     erase = verbs.add_parser("erase", help="a student's hand-ins, name and login")
     erase.add_argument("login")
     retain = verbs.add_parser("retain", help="submissions older than so many days")
-    retain.add_argument("days", type=float)
+    retain.add_argument("days", type=_days)
+    retain.add_argument("--yes", action="store_true", help="remove them; without it they are only counted")
     verbs.add_parser("collect", help="blobs that nothing names")
     options = parser.parse_args()
     try:
-        settings = load_settings()
-    except ConfigurationError as error:
-        print(error, file=sys.stderr)
+        _run(load_settings(), options)
+    except (ConfigurationError, NoDatabaseError, LookupError) as error:
+        print(error.args[0], file=sys.stderr)
         return 2
-    return _run(settings, options)
+    except SQLAlchemyError as error:  # a server that does not answer, a file that is no database
+        print(f"The database cannot be used: {str(error).splitlines()[0]}", file=sys.stderr)
+        return 2
+    return 0
 
 
-def _run(settings: Settings, options: argparse.Namespace) -> int:
-    database = Database(settings.database)
-    upkeep = Upkeep(database, BlobStore(settings.blob_dir))
+def _run(settings: Settings, options: argparse.Namespace) -> None:
+    database = existing_database(settings)
     try:
+        if not is_current(database):
+            raise NoDatabaseError("The database is not of this version; run `python -m records.migrate` first.")
+        upkeep = Upkeep(database, BlobStore(settings.blob_dir))
         match options.verb:
             case "erase":
                 print(f"{upkeep.erase(None, options.login)} hand-ins erased")
-            case "retain":
+            case "retain" if options.yes:
                 print(f"{upkeep.retain(options.days)} submissions removed")
+            case "retain":
+                number = upkeep.count_older(options.days)
+                print(f"{number} submissions would be removed, for good. Nothing was: say it again with --yes.")
+                return
         print(f"{upkeep.collect()} blobs removed")
-    except LookupError as error:
-        print(error.args[0], file=sys.stderr)
-        return 2
     finally:
         database.close()
-    return 0
 
 
 if __name__ == "__main__":

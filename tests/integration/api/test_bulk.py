@@ -104,6 +104,15 @@ def test_what_cannot_be_matched_is_named_and_nothing_is_taken(api, instructor, c
     assert len(taken["unmatched"]) == 3
 
 
+def test_files_of_other_kinds_are_named(api, instructor):
+    files = {"all/ada/a.py": code(), "all/grace/essay.pdf": "%PDF", "all/kim1/x.txt": "x = 1", "README.md": "# all"}
+    hidden = ["__MACOSX/all/ada/._a.py", "all/.DS_Store", "all/grace/.notes.txt", "all/kim1/"]
+    result = send(api, instructor, files | dict.fromkeys(hidden, ""), dry_run="true").json()
+    assert [one["files"] for one in result["taken"]] == [["all/ada/a.py"]]
+    assert {one["file"] for one in result["unmatched"]} == set(files) - {"all/ada/a.py"}
+    assert {one["why"] for one in result["unmatched"]} == {"It is neither .py nor .ipynb nor .zip."}
+
+
 def test_the_same_files_again_are_recognised(api, instructor, classroom):
     files = {"ada/a.py": code(), "ada/b.py": code(), "grace.py": code()}
     first, second = (send(api, instructor, files).json()["taken"] for _ in range(2))

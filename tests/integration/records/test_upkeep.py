@@ -1,6 +1,7 @@
 """Backup and restore, erasing, retention, and blobs that nothing names. On both databases."""
 
 import os
+import sys
 import time
 from datetime import timedelta
 
@@ -15,7 +16,7 @@ from records.people import People
 from records.queue import NewArtifact, NewEvent, Result
 from records.settings import Settings
 from records.submissions import HandedIn
-from records.upkeep import Upkeep
+from records.upkeep import Upkeep, main
 
 DAY = 24 * 3600
 
@@ -150,3 +151,55 @@ def test_what_is_older_than_it_may_be_kept_goes(store, graded):
     assert later.retain(500) == 0
     assert later.retain(365) == 2
     assert store.submissions.get(graded["ben"]) is None
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Calls `python -m records.upkeep` with settings and words: exit code, standard output, standard error."""
+
+    def call(settings, *words):
+        monkeypatch.setenv("NOISEMARK_DATA_DIR", str(settings.data_dir))
+        if settings.database_url is not None:
+            monkeypatch.setenv("NOISEMARK_DATABASE_URL", settings.database_url.get_secret_value())
+        monkeypatch.setattr(sys, "argv", ["upkeep", *words])
+        try:
+            code = main()
+        except SystemExit as end:
+            code = end.code
+        return code, *capsys.readouterr()
+
+    return call
+
+
+@pytest.mark.parametrize("days", ["0", "-5", "nan", "1e9"])
+def test_nobody_removes_todays_hand_ins_by_a_slip(store, graded, command, days):
+    code, _, error = command(store.settings, "retain", days, "--yes")
+    assert (code, "days" in error) == (2, True)
+    assert store.submissions.get(graded["ada"]) is not None
+
+
+def test_what_would_go_is_counted_first(store, graded, command):
+    with store.database.write() as session:
+        session.get(Submission, graded["ada"]).created_at -= timedelta(days=3)
+    code, told, _ = command(store.settings, "retain", "2")
+    assert (code, told.split()[0], "--yes" in told) == (0, "1", True)
+    assert store.submissions.get(graded["ada"]) is not None
+    assert command(store.settings, "retain", "2", "--yes")[:2] == (0, "1 submissions removed\n0 blobs removed\n")
+    assert (store.submissions.get(graded["ada"]), store.submissions.get(graded["ben"]) is None) == (None, False)
+
+
+def test_a_database_that_is_not_there_is_said_in_one_line_and_not_made(command, tmp_path):
+    nowhere = Settings(data_dir=tmp_path / "typo")
+    code, _, error = command(nowhere, "collect")
+    assert (code, error.count("\n")) == (2, 1)
+    assert f"no database at {tmp_path / 'typo' / 'noisemark.db'}; NOISEMARK_DATA_DIR" in error
+    with pytest.raises(BackupError, match=r"no database at .*NOISEMARK_DATA_DIR"):
+        backup(nowhere, tmp_path / "backup.tar")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("content", "words"), [(b"", "records.migrate"), (b"no database" * 99, "cannot be used")])
+def test_a_database_of_another_kind_is_said_in_one_line(command, tmp_path, content, words):
+    (tmp_path / "noisemark.db").write_bytes(content)
+    code, _, error = command(Settings(data_dir=tmp_path), "collect")
+    assert (code, error.count("\n"), words in error) == (2, 1, True)

@@ -28,6 +28,13 @@ def test_postgresql_urls_get_the_installed_driver():
         assert load_settings(database_url=f"{scheme}://host/db").database == "postgresql+psycopg://host/db"
 
 
+@pytest.mark.parametrize("url", ["mysql://u:hidden@h/d", "postgresql+asyncpg://u:hidden@h/d", "hidden.db", ""])
+def test_other_databases_are_refused_without_their_passwords(url):
+    with pytest.raises(ConfigurationError, match=r"NOISEMARK_DATABASE_URL .*postgresql://") as refusal:
+        load_settings(database_url=url)
+    assert "hidden" not in str(refusal.value)
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "grader.example.org"])
 @pytest.mark.parametrize(
     ("given", "missing"),
