@@ -32,4 +32,7 @@ def read_pack(name: str, content: bytes) -> Iterator[Pack]:
             pack = Pack(Path(folder) / "pack")
         except PackError as error:
             raise PackError(str(error).replace(f"{folder}/", "")) from None  # where it lies is nobody's business
+        for needed in (pack.solution, pack.starter(".py"), pack.harness):
+            if not needed.is_file():
+                raise PackError(f"The pack has no `{needed.name}`.")
         yield pack

@@ -1,7 +1,8 @@
 """What a policy means for a hand-in: dates, caps, and the same bytes again.
 
-An attempt is a hand-in whose grading waits, runs or is done. What was rejected, cancelled or faulted is none, and the
-same bytes again are no further one. Staff, and who hands in without an account, are not bound.
+An attempt is a hand-in whose grading waits, runs, is done, or was cancelled after it had begun: by then it may have
+told what is wrong. What was rejected, faulted, or cancelled before is none, and the same bytes again are no further
+one. Staff, and who hands in without an account, are not bound.
 """
 
 from collections.abc import Sequence
@@ -64,7 +65,8 @@ def attempts_of(submissions: Sequence[Submission]) -> dict[str, datetime]:
     """The attempts among one student's hand-ins, in order: SHA-256 of the bytes, and when they first came."""
     attempts: dict[str, datetime] = {}
     for submission in submissions:
-        if submission.grading.state in ATTEMPTS:
+        grading = submission.grading
+        if grading.state in ATTEMPTS or (grading.state is State.CANCELLED and grading.started_at is not None):
             attempts.setdefault(submission.sha256, submission.created_at)
     return attempts
 

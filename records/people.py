@@ -177,7 +177,8 @@ class People:
         """Take a roster over, as a whole or not at all; people without an account get one.
 
         Where it says nothing of a role, whoever is in the course keeps his, and the others become students. Students
-        whom it does not name stay, unless `remove_missing`; staff always stays. Raises `BadRoster`.
+        whom it does not name stay, unless `remove_missing`; staff always stays. Names and addresses that an account has
+        are kept. Raises `BadRoster`.
         """
         try:
             with self._database.write() as session:
@@ -212,7 +213,8 @@ class People:
             user = users[entry.login]
             member = members.get(user.id)
             before = (user.name, user.email)
-            user.name, user.email = entry.name or user.name, entry.email or user.email
+            # Others' courses rely on what stands there, tokens are sent to it: a roster fills in, and replaces nothing
+            user.name, user.email = user.name or entry.name, user.email or entry.email
             role = entry.role or (Role.STUDENT if member is None else member.role)
             moved = self._set_role(session, actor_id, course_id, user, member, role)
             changed = moved or before != (user.name, user.email)

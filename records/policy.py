@@ -9,12 +9,34 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from enum import StrEnum
 from itertools import pairwise
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 from reference.pack import HintPolicy, Share
+
+YEARS = (2000, 2200)  # what lies outside is a slip of the pen, and cannot be added to or shown in every zone
+WEEK_MINUTES = 7 * 24 * 60.0  # of grace; beyond it a later date is meant
+YEAR_HOURS = 366 * 24.0
+
+
+def _near(moment: datetime) -> datetime:
+    if not YEARS[0] <= moment.year <= YEARS[1]:
+        raise ValueError(f"the year {moment.year} is no year of a course")
+    return moment
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_near)]
 
 
 class Level(StrEnum):
@@ -33,7 +55,7 @@ class _Part(BaseModel):
 class LateStep(_Part):
     """What a hand-in loses that comes more than `hours` after the due date."""
 
-    hours: float = Field(ge=0)
+    hours: float = Field(ge=0, le=YEAR_HOURS)
     share: Share  # of the maximal score
 
 
@@ -47,8 +69,8 @@ class HintRules(_Part):
 class Exam(_Part):
     """Outside of it there is neither starter nor hand-in."""
 
-    opens_at: AwareDatetime
-    closes_at: AwareDatetime
+    opens_at: Moment
+    closes_at: Moment
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -60,11 +82,13 @@ class Exam(_Part):
 class Policy(_Part):
     """What a course decides about an assignment. Left out: no limit."""
 
-    release_at: AwareDatetime | None = None
-    due_at: AwareDatetime | None = None
-    late_until: AwareDatetime | None = None  # None: nothing is taken after the due date
+    release_at: Moment | None = None
+    due_at: Moment | None = None
+    late_until: Moment | None = None  # None: nothing is taken after the due date
     time_zone: str = "UTC"  # IANA: where a day begins, and in which times are shown
-    grace_minutes: float = Field(default=0.0, ge=0)  # late by less is not late, and not too late either
+    grace_minutes: float = Field(
+        default=0.0, ge=0, le=WEEK_MINUTES
+    )  # late by less is not late, and not too late either
     late_penalty_per_day: Share | None = None  # of the maximal score, for each day begun
     late_penalties: tuple[LateStep, ...] = ()  # in place of the above: the last step that applies counts
     submission_limit_per_day: PositiveInt | None = None

@@ -98,8 +98,10 @@ class Queue:
         self._settings = settings
         self._clock = clock
 
-    def claim(self, worker: str, needs: Collection[Need] = CPU_NEEDS) -> Lease | None:
+    def claim(self, worker: str, needs: Collection[Need] = CPU_NEEDS, without: Collection[str] = ()) -> Lease | None:
         """Take the next grading of those needs that waits, or None. No two callers ever get the same one.
+
+        Nothing of the versions in `without` is taken.
 
         Live submissions go before regrades, checks before trainings; then one of each student before the second of any.
         """
@@ -114,6 +116,7 @@ class Queue:
                     Grading.need.in_(needs),
                     Grading.available_at <= now,
                     Assignment.paused.is_(None),
+                    Grading.version_id.not_in(without),
                 )
                 .order_by(*_TURNS)
                 .limit(1)

@@ -121,12 +121,8 @@ class Submissions:
         )
         session.add(grading)
         session.flush()
-        if handed_in.improves_on is not None:
-            earlier = session.get(Submission, handed_in.improves_on)
-            known = earlier is not None and earlier.user_id in (None, handed_in.user_id)
-            if earlier is None or not known or earlier.assignment != handed_in.assignment:
-                raise UnknownEarlier("There is no earlier submission with this id for this assignment.")
-            session.add(Improvement(submission_id=submission_id, earlier_id=earlier.id))
+        if (earlier_id := _earlier(session, handed_in, submission_id)) is not None:
+            session.add(Improvement(submission_id=submission_id, earlier_id=earlier_id))
         session.add(Event(grading_id=grading.id, type=State.QUEUED, data={}, created_at=now))
         return submission
 
@@ -167,6 +163,27 @@ class Submissions:
         own = select(Artifact).where(Artifact.grading_id == grading.id, Artifact.name.not_like(f"{PROGRESS_PREFIX}%"))
         with self._database.read() as session:
             return list(session.scalars(own))
+
+
+def _earlier(session: Session, handed_in: HandedIn, submission_id: str) -> str | None:
+    """What the hand-in improves on: of somebody with an account his last one, whatever he says.
+
+    For what hints told him he knows, and what they cost goes with him. Raises `UnknownEarlier`.
+    """
+    if handed_in.improves_on is not None:
+        earlier = session.get(Submission, handed_in.improves_on)
+        known = earlier is not None and earlier.user_id in (None, handed_in.user_id)
+        if earlier is None or not known or earlier.assignment != handed_in.assignment:
+            raise UnknownEarlier("There is no earlier submission with this id for this assignment.")
+    if handed_in.user_id is None:
+        return handed_in.improves_on
+    own = (
+        Submission.user_id == handed_in.user_id,
+        Submission.assignment == handed_in.assignment,
+        Submission.id != submission_id,
+    )
+    last = select(Submission.id).where(*own).order_by(Submission.created_at.desc(), Submission.id).limit(1)
+    return session.scalar(last) or handed_in.improves_on
 
 
 def _waiting(session: Session, user_id: int | None) -> int:

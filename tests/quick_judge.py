@@ -63,3 +63,12 @@ def _done(connection: Connection, job: Job, artifacts: list[str]) -> None:
     # No two gradings say quite the same
     report = json.dumps(outcome | {"version": job.pack.name, "mark": os.urandom(8).hex()}).encode()
     send(connection, "done", data, [report, b"<!doctype html>", *(PNG for _ in artifacts)])
+
+
+def known(connection: Connection, job: Job) -> None:
+    """For canaries: a solution passes and a starter is not attempted, unless the file says that it is wrong."""
+    die_with_worker(connection)
+    right = "passed" if job.file_name == "solution.py" else "not_attempted"
+    status = "failed" if job.content.startswith(b"# wrong") else right
+    data = {"outcome": {"blanks": {"alphas": {"status": status}}}, "needs_gpu": False, "artifacts": []}
+    send(connection, "done", data, [b"{}", b""])

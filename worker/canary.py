@@ -1,6 +1,7 @@
-"""Canaries: gradings whose verdict is known. A worker that gets one wrong takes no student's work.
+"""Canaries: gradings whose verdict is known. Where one comes out wrong, nothing of that version is graded.
 
 The solution of each version in force must pass every blank, and what students start from must count as not attempted.
+Where no version comes out right, it is the worker that is broken; where one does, the others' packs are.
 """
 
 import time
@@ -37,26 +38,27 @@ class Canary:
         self._due: dict[str, float] = {}  # version -> when it is looked at again
         self._faults: dict[str, str] = {}
 
-    def fault(self) -> str | None:
-        """What is wrong with this worker; None where every version in force is graded as it must be."""
+    def faults(self) -> tuple[dict[str, str], bool]:
+        """What is wrong, by version in force, and whether this worker grades any of them as it must."""
         with self._database.read() as session:
             versions = set(session.scalars(select(Assignment.version_id).distinct()))
         for version in versions:
             if self._due.get(version, 0.0) <= time.monotonic():
                 self._look(version)
-        return next((fault for version, fault in self._faults.items() if version in versions), None)
+        faults = {version: fault for version, fault in self._faults.items() if version in versions}
+        return faults, not faults or len(faults) < len(versions)
 
     def _look(self, version: str) -> None:
         try:
             fault = self._grade(self._versions.root(version))
-        except (JudgeDied, BlobError, PackError, LookupError) as error:
+        except (JudgeDied, BlobError, PackError, LookupError, OSError) as error:
             fault = str(error)
         if fault is None:
             self._faults.pop(version, None)
             log.info("canary graded rightly", version=version)
         else:
             self._faults[version] = fault
-            log.error("canary graded wrongly; out of service", version=version, fault=fault)
+            log.error("canary graded wrongly; nothing of this version is taken", version=version, fault=fault)
         self._due[version] = time.monotonic() + (EVERY_SECONDS if fault is None else AGAIN_SECONDS)
 
     def _grade(self, root: Path) -> str | None:

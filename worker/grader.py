@@ -62,6 +62,7 @@ class Grader:
         self._canary = canary
         self._told = -math.inf  # when it last told of itself
         self._draining = False
+        self._fit, self._note = True, ""  # as the canaries have it
         self._name = f"{socket.gethostname()}:{os.getpid()}"
         self._woken = threading.Event()
         self._stopping = threading.Event()
@@ -96,18 +97,19 @@ class Grader:
 
     def _claim(self) -> Lease | None:
         """The next grading, if this worker is to take one."""
-        fault = self._canary.fault() if self._canary else None
-        self._tell(fault)
-        if fault is not None or self._draining or self._stopping.is_set():
+        faults, self._fit = self._canary.faults() if self._canary else ({}, True)
+        self._note = "; ".join(faults.values())
+        self._tell()
+        if not self._fit or self._draining or self._stopping.is_set():
             return None
-        return self._queue.claim(self._name, self._needs)
+        return self._queue.claim(self._name, self._needs, without=faults)
 
-    def _tell(self, fault: str | None = None) -> None:
+    def _tell(self) -> None:
         now = time.monotonic()
         if now - self._told > TELL_SECONDS:
             self._told = now
             self._draining = self._workers.tell(
-                self._name, self._needs, fit=fault is None, note=fault or "", pool=self._pool()
+                self._name, self._needs, fit=self._fit, note=self._note, pool=self._pool()
             )
 
     def _pool(self) -> Pool | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from classroom import ASSIGNMENT, COURSE, Classroom
 
+from records.hints import Hints
 from records.models import Role, utc_now
 from reference.pack import PACKS
 
@@ -100,6 +101,34 @@ def test_caps_are_told_with_when_the_next_attempt_is_possible(api, assignment, i
     assert "retry-after" not in hand_in(api, assignment, ada, b"z = 1\n").headers
 
 
+def test_what_was_cancelled_is_an_attempt_once_it_had_begun(api, assignment, instructor, student, store):
+    _, ada = student
+    set_policy(api, assignment, instructor, total_submission_limit=1)
+
+    def cancel(content):
+        handed_in = hand_in(api, assignment, ada, content)
+        assert handed_in.status_code == 202
+        return handed_in.json()["id"], f"{handed_in.json()['links']['self']}/cancel"
+
+    _, link = cancel(b"x = 1\n")
+    assert api.post(link, headers=ada).status_code == 200
+    submission, link = cancel(b"x = 2\n")
+    while (lease := store.queue.claim("w")).submission_id != submission:
+        pass
+    assert api.post(link, headers=ada).status_code == 200
+    refused = hand_in(api, assignment, ada, b"x = 3\n")
+    assert (refused.status_code, refused.json()["type"]) == (429, "urn:noisemark:problem:attempt-limit")
+    assert lease.attempt == 1
+
+
+def test_what_hints_told_somebody_goes_with_him(api, assignment, student, store):
+    _, ada = student
+    first, second = (hand_in(api, assignment, ada, content).json()["id"] for content in (b"x = 1\n", b"x = 2\n"))
+    hints = Hints(store.database)
+    hints.ask(first, "q", 1)
+    assert hints.history(second).asked == {"q": 1}
+
+
 def test_who_had_more_time_is_told_his_own_dates(api, assignment, instructor, student):
     login, ada = student
     due = at(-HOUR)
@@ -120,6 +149,8 @@ def test_who_had_more_time_is_told_his_own_dates(api, assignment, instructor, st
         ({"visibility_of": {"no-such-blank/check": "hidden"}}, "no blank no-such-blank"),
         ({"due_at": "tomorrow"}, "due_at"),
         ({"deadline": at(HOUR)}, "deadline"),
+        ({"due_at": "9999-12-31T23:59:59Z"}, "9999 is no year"),
+        ({"due_at": at(HOUR), "grace_minutes": 1e13}, "grace_minutes"),
     ],
 )
 def test_a_policy_that_cannot_be_is_refused_in_words(api, assignment, instructor, policy, words):
@@ -163,14 +194,16 @@ def test_a_paused_assignment_takes_hand_ins_and_says_why_they_wait(api, assignme
 
 
 def zipped_pack(**changes):
-    """The bundled pack with a folder around it, some of its files replaced."""
+    """The bundled pack with a folder around it, some of its files replaced, or left out where it is None."""
     buffer = io.BytesIO()
     root = PACKS / "ddpm"
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in sorted(root.rglob("*")):
             if path.is_file() and "__pycache__" not in path.parts:
                 name = path.relative_to(root).as_posix()
-                archive.writestr(f"mine/{name}", changes.pop(name, path.read_bytes()))
+                content = changes.pop(name, path.read_bytes())
+                if content is not None:
+                    archive.writestr(f"mine/{name}", content)
     return buffer.getvalue()
 
 
@@ -196,7 +229,9 @@ def test_an_administrator_publishes_a_pack_of_his_own(api, assignment, instructo
         (b"no zip", "not a zip archive"),
         (zipped_pack(**{"pack.toml": "id = 1"}), "pack"),
         (zipped_pack(**{"hints.toml": "x = ["}), "hints.toml"),
+        (zipped_pack(**{"solution.py": None}), "no `solution.py`"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "archive",  # its bytes hold the time
 )
 def test_an_archive_that_is_no_pack_is_refused_in_words(api, assignment, classroom, content, words):
     admin = classroom.headers(classroom.user("root", is_admin=True))

@@ -172,18 +172,18 @@ def test_erasing_leaves_nothing_of_a_person(store, people, tokens, ada):
 
 
 def test_a_roster_adds_changes_and_leaves(people, ada):
-    people.add_user(None, "bob", "Bob")
+    people.add_user(None, "bob", "")
     for login, role in (("ada", Role.GRADER), ("bob", Role.STUDENT)):
         people.set_role(None, "algebra", login, role)
     change = people.enrol(
         None,
         "algebra",
-        roster(("ada", "", None), ("bob", "Robert", None), ("cleo", "Cleo", None), ("dan", "", Role.GRADER)),
+        roster(("ada", "Eve", None), ("bob", "Bob", None), ("cleo", "Cleo", None), ("dan", "", Role.GRADER)),
     )
     assert (change.added, change.changed, change.unchanged) == (["cleo", "dan"], ["bob"], ["ada"])
     assert roles(people) == {"ada": "grader", "bob": "student", "cleo": "student", "dan": "grader"}
     names = {enrolled.user.login: enrolled.user.name for enrolled in people.members("algebra")}
-    assert names == {"ada": "Ada Lovelace", "bob": "Robert", "cleo": "Cleo", "dan": ""}
+    assert names == {"ada": "Ada Lovelace", "bob": "Bob", "cleo": "Cleo", "dan": ""}  # filled in, never replaced
     again = people.enrol(None, "algebra", roster(("bob", "", Role.INSTRUCTOR), ("cleo", "", None)))
     assert (again.changed, again.unchanged, again.missing) == (["bob"], ["cleo"], [])
 

@@ -362,6 +362,7 @@ def _far_away(content: bytes) -> bytes:
         (zipped(("a.py", b"x = 1" * 50)).replace(b"PK\x03\x04", b"PK\x03\x05"), "damaged"),
         (_flagged(zipped(("a.py", b"x = 1"), compression=zipfile.ZIP_STORED), 34, 24, 7), "damaged"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "archive",  # its bytes hold the time
 )
 def test_archives_that_are_refused(content: bytes, words: str) -> None:
     assert words in refusal("work.zip", content)
