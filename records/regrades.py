@@ -298,7 +298,8 @@ class Regrades:
         # One after the other: of each submission one grading counts at any time.
         for values, ids in ((False, [pair.old for pair in pairs]), (True, [pair.new for pair in pairs])):
             session.execute(update(Grading).where(Grading.id.in_(ids)).values(counts=values))
-        told = self._tell(session, assignment, grades_before, regrade)
+        reason = regrade.reason if state is RegradeState.APPLIED else f"a regrade was undone ({regrade.reason})"
+        told = self._tell(session, assignment, grades_before, reason)
         self._decide(session, regrade, state, actor_id, submissions=len(pairs), students_told=told)
         return told
 
@@ -312,9 +313,7 @@ class Regrades:
             if grade.counting is not None and grade.counting.score is not None
         }
 
-    def _tell(
-        self, session: Session, assignment: Assignment, before: dict[int, tuple[float, str]], regrade: Regrade
-    ) -> int:
+    def _tell(self, session: Session, assignment: Assignment, before: dict[int, tuple[float, str]], reason: str) -> int:
         now, told = self._clock(), 0
         after = self._points(session, assignment)
         for user_id in sorted(before.keys() | after.keys()):
@@ -322,7 +321,7 @@ class Regrades:
             if (old and old[0]) == (new and new[0]):
                 continue
             words = [f"{found[0]:g}" if found else "none" for found in (old, new)]
-            text = f"Your grade for {assignment.title} changed from {words[0]} to {words[1]}: {regrade.reason}"
+            text = f"Your grade for {assignment.title} changed from {words[0]} to {words[1]}: {reason}"
             standing = new or old
             assert standing is not None  # the two differ
             session.add(Notice(user_id=user_id, submission_id=standing[1], body=text, at=now))

@@ -143,6 +143,8 @@ def test_a_regrade_is_seen_before_it_counts_and_only_those_it_touches_are_told(
     rolled_back = api.post(f"{own}/roll-back", headers=instructor).json()
     assert (rolled_back["regrade"]["state"], rolled_back["students_told"]) == ("rolled_back", 1)
     assert grade_of(api, instructor, "ada") == before
+    newest = api.get("/api/v1/me/notices", headers=ada).json()[0]["body"]
+    assert newest.endswith("a regrade was undone (a check was too strict)")
     audit = json.dumps(api.get(f"/api/v1/courses/{COURSE}/audit", headers=instructor).json())
     assert all(f"regrade {word}" in audit for word in ("started", "applied", "rolled back"))
 
