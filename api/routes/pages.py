@@ -8,14 +8,16 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from api.access import CallerDep
-from api.dependencies import AuthoredSubmission, OwnSubmission, ServicesDep
+from api.dependencies import AuthoredSubmission, OwnSubmission, ServicesDep, visible_assignments
 from api.intake import SUFFIXES
 from api.links import submission_links
 from api.problems import NoHint
-from api.routes.assignments import list_assignments
+from api.routes.assignments import present
+from api.routes.assignments_admin import get_terms
 from api.routes.hints import ask_for_hint, get_hints
 from api.templating import templates
 from api.views import ViewDep
+from records.policy import Policy
 
 OWN = 20  # hand-ins on the first page, the latest: more than anybody makes of one assignment in a week
 NEWS = 5  # notices there
@@ -25,8 +27,14 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/")
 def show_home(request: Request, caller: CallerDep, services: ServicesDep) -> HTMLResponse:
+    cards = []
+    for assignment in visible_assignments(caller, services):
+        terms = get_terms(assignment, caller, services)
+        due = None if terms.due_at is None else Policy.model_validate(assignment.policy).show(terms.due_at)
+        info = present(assignment, services.versions.pack(assignment.version_id))
+        cards.append({"assignment": info, "terms": terms, "due": due})
     context = {
-        "assignments": list_assignments(caller, services),
+        "cards": cards,
         "suffixes": ",".join(SUFFIXES),
         "max_bytes": services.settings.max_upload_bytes,
         "own": [] if caller.id is None else services.submissions.of_user(caller.id, OWN),

@@ -5,14 +5,19 @@ import json
 import re
 
 import pytest
-from classroom import COURSE, Classroom
+from classroom import ASSIGNMENT, COURSE, Classroom
 from services import open_store, running_api
 from sqlalchemy import text
 
 from api.access import SESSION_COOKIE
-from records.models import Role
+from records.models import Assignment, Role
 from records.settings import Settings
 from reference.pack import load_pack
+
+
+@pytest.fixture(scope="module")
+def room(store):
+    return Classroom(store)
 
 
 def test_assignments_are_listed_with_all_that_can_be_known(api):
@@ -91,6 +96,16 @@ def test_what_failed_is_a_page_with_the_way_out(tmp_path):
 
 
 @pytest.mark.threat(48)
+def test_homework_can_be_told_from_practice_and_says_when_it_is_due(api, store, room):
+    policy = {"due_at": "2199-05-01T20:00:00Z", "time_zone": "Europe/Berlin", "total_submission_limit": 3}
+    with store.database.write() as session:
+        session.get_one(Assignment, ASSIGNMENT).policy = policy
+    page = " ".join(api.get("/", headers=room.headers(room.user("dora", COURSE))).text.split())
+    due = "due <strong>2199-05-01 22:00 (Europe/Berlin)</strong>; attempts left: 3."
+    assert f"In the course {COURSE}, as <code>{ASSIGNMENT}</code>; {due}" in page
+    assert "For practice, as <code>ddpm</code>." in page
+
+
 def test_names_of_files_are_shown_as_text(api):
     body = api.post("/api/v1/assignments/ddpm/submissions", files={"files": ("<b>x.py", b"x = 1")}).json()
     page = api.get(body["links"]["page"]).text
@@ -111,8 +126,7 @@ def test_every_operation_documents_its_errors(api):
     assert "example" in document["components"]["schemas"]["SubmissionStatus"]
 
 
-def test_somebody_who_is_signed_in_sees_his_work_what_people_said_of_it_and_nobody_elses(api, store):
-    room = Classroom(store)
+def test_somebody_who_is_signed_in_sees_his_work_what_people_said_of_it_and_nobody_elses(api, room):
     ada, ben = (room.user(login, COURSE) for login in ("ada", "ben"))
     own, other = room.hand_in(ada, b"a = 1\n"), room.hand_in(ben, b"b = 1\n")
     grader = room.headers(room.user("gil", COURSE, Role.GRADER))
