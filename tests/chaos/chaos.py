@@ -200,10 +200,11 @@ class Chaos:
             thread.start()
         try:
             for student in students:
-                student.threads[0].join()
+                self._join(student.threads[0], f"{student.login}'s hand-ins")
             begun = self._took("hand-ins", begun)
             for student in students:
-                student.threads[1].join()  # each heard the end of all of his gradings
+                # Each heard the end of all of his gradings
+                self._join(student.threads[1], f"the ends of {student.login}'s gradings")
             instructor.wait(lambda: len(self.record.reports) == options.submissions, "a look at every report")
             begun = self._took("gradings", begun)
             regrade = instructor.start(versions[1])
@@ -217,6 +218,12 @@ class Chaos:
         if missed := [name for name in ALL if not self.steps.times(name)]:
             self.record.wrong.append(f"nobody died at: {missed}")
         return Checks(store, self.record, students, instructor, regrade).run()
+
+    def _join(self, thread: threading.Thread, what: str) -> None:
+        """Raises `OutOfTime`; an event stream by itself would go on for ever."""
+        thread.join(max(0, self.record.deadline - time.monotonic()))
+        if thread.is_alive():
+            raise OutOfTime(what)
 
     def _took(self, what: str, begun: float) -> float:
         now = time.monotonic()

@@ -50,7 +50,7 @@ API = (
     Step("regrade apply: committed, not answered", Regrades, "apply", "after"),
 )
 WORKER = (
-    Step("claim: committed, nothing done", Queue, "claim", "after", lambda *found: found[-1] is not None),
+    Step("claim: committed, nothing done", Queue, "claim", "after", lambda *found, **_: found[-1] is not None),
     Step("events: before they are stored", Queue, "record", "before", _tells_something),
     Step("events: stored", Queue, "record", "after", _tells_something),
     Step("checks done: training not yet queued", Queue, "train_next", "commit"),
