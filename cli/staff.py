@@ -219,8 +219,8 @@ def hand_out_tokens(
         rows.writerow(StudentsToken.model_fields)
         rows.writerows(map(guarded, one.model_dump().values()) for one in handed_out)
     say(
-        f"{len(handed_out)} students' tokens are in {file}. Whoever has one is that student; delete the file once they "
-        "are sent."
+        f"Tokens made for students who had none: {len(handed_out)}, in {file}. Whoever has one is that student; delete "
+        "the file once they are sent."
     )
 
 

@@ -10,6 +10,7 @@ from grading.report import BlankReport, CheckReport, GenerationRun, Report
 from grading.text import neutralise
 from grading.wording import WORDING
 
+UNDECIDED = (Outcome.SKIPPED, Outcome.WITHHELD)  # nobody knows, or may know, whether it is right
 LEAST_VISIBLE = ("visible", "after_due_date", "after_published", "hidden")  # Gradescope's words, the strictest last
 
 
@@ -27,29 +28,30 @@ def gradescope_results(report: Report, visibility: Callable[[str, str], str]) ->
             "number": str(number),
             "score": blank.points,
             "max_score": blank.max_points,
-            "status": "passed" if blank.status is Outcome.PASSED else "failed",
             "output": _text(blank),
             "output_format": "text",
             "tags": [blank.concept],
             "visibility": max(levels, key=LEAST_VISIBLE.index, default="visible"),
             "extra_data": {"blank": blank.id, "status": blank.status},
         }
+        if blank.status not in UNDECIDED:  # Gradescope knows no third status, but can do without
+            test["status"] = "passed" if blank.status is Outcome.PASSED else "failed"
         tests.append(test)
     blank_points = sum(blank.points for blank in report.blanks)
     blank_maximum = sum(blank.max_points for blank in report.blanks)
     run = report.generation.submitted if report.generation else None
-    tests.append(
-        {
-            "name": "Generated digits",
-            "number": str(len(report.blanks) + 1),
-            "score": report.score - blank_points,
-            "max_score": report.max_score - blank_maximum,
-            "status": "passed" if report.verdict == "passed" else "failed",
-            "output": _accuracy(run),
-            "output_format": "text",
-            "visibility": "visible",
-        }
-    )
+    generated = {
+        "name": "Generated digits",
+        "number": str(len(report.blanks) + 1),
+        "score": report.score - blank_points,
+        "max_score": report.max_score - blank_maximum,
+        "output": _accuracy(run),
+        "output_format": "text",
+        "visibility": "visible",
+    }
+    if report.verdict != "checks_only":
+        generated["status"] = report.verdict
+    tests.append(generated)
     leaderboard = []
     if run is not None and run.accuracy is not None:
         leaderboard.append({"name": "Digits read correctly", "value": run.accuracy.estimate, "order": "desc"})

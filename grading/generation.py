@@ -65,7 +65,8 @@ def generate(
         guest: where the student's code runs.
         equipment: the judge's classifier, and real digits to compare with.
         policy: share of right digits that passes, and the floors of each digit.
-        explore: whether to measure too what the guidance weight, the context and the batch size do.
+        explore: whether to measure too what the guidance weight, the context and the batch size do, and what the
+            student's own loop makes of the network.
         seeds: of the submission.
         emit: told about the count after each batch.
 
@@ -86,8 +87,8 @@ def generate(
             run = judge.count(run, artifacts, emit)
             if explore:
                 run = run.model_copy(update=judge.explore(guidance_weight))
-            own_loop = judge.own_loop(guest, guidance_weight, seeds.seed(f"{purpose}/own_loop"), artifacts)
-            run = run.model_copy(update={"own_loop": own_loop})
+                own_loop = judge.own_loop(guest, guidance_weight, seeds.seed(f"{purpose}/own_loop"), artifacts)
+                run = run.model_copy(update={"own_loop": own_loop})
     except PipelineFault as fault:
         # A count that was completed before stays what it is
         run = run.model_copy(update={"status": fault.outcome, "message": fault.message})

@@ -73,6 +73,7 @@ def train(
     *,
     seeds: Seeds,
     emit: Emit,
+    enough: float = math.inf,
 ) -> Trained:
     """Train a pipeline for as many images as its recipe says.
 
@@ -83,10 +84,11 @@ def train(
         classifier: reads what the untrained network draws.
         seeds: of the submission.
         emit: told about progress once a second, and shown a grid now and then.
+        enough: share of right digits; training ends at the first quick look that reads so many.
 
     Whatever the student's code does becomes an outcome. Raises `SandboxError`.
     """
-    return _Training(pipeline, guest, digits, classifier, seeds, emit).run()
+    return _Training(pipeline, guest, digits, classifier, seeds, emit, enough).run()
 
 
 class _Training:
@@ -98,6 +100,7 @@ class _Training:
         classifier: Classifier,
         seeds: Seeds,
         emit: Emit,
+        enough: float,
     ) -> None:
         self._pipeline = pipeline
         self._recipe: Recipe = pipeline.recipe
@@ -105,6 +108,7 @@ class _Training:
         self._digits = digits
         self._classifier = classifier
         self._emit = emit
+        self._enough = enough
         purpose = f"train/{pipeline.run}"
         self._guest_seed = seeds.seed(f"{purpose}/guest")
         self._order = torch.Generator().manual_seed(seeds.seed(f"{purpose}/order"))
@@ -196,7 +200,7 @@ class _Training:
             network = Network(session, self._pipeline.training, self._pipeline)
             done, burst = 0, 1
             looks = [total * part // (EVALUATIONS + 1) for part in range(1, EVALUATIONS + 1)]
-            while done < total:
+            while done < total and not self._reads_enough():
                 burst = min(burst, min(stop for stop in (*looks, total) if stop > done) - done)
                 images, labels = self._digits.batch(torch.cat([next(indices) for _ in range(burst)]))
                 began = time.monotonic()
@@ -247,6 +251,9 @@ class _Training:
                     zero=zero[:ZERO_NAMES],
                 )
             )
+
+    def _reads_enough(self) -> bool:
+        return bool(self._evaluations) and self._evaluations[-1].accuracy.estimate >= self._enough
 
     def _evaluate(self, network: Network) -> None:
         images, digits = self._draw(network, EVALUATION_IMAGES, average=True)

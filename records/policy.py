@@ -86,9 +86,7 @@ class Policy(_Part):
     due_at: Moment | None = None
     late_until: Moment | None = None  # None: nothing is taken after the due date
     time_zone: str = "UTC"  # IANA: where a day begins, and in which times are shown
-    grace_minutes: float = Field(
-        default=0.0, ge=0, le=WEEK_MINUTES
-    )  # late by less is not late, and not too late either
+    grace_minutes: float = Field(default=0.0, ge=0, le=WEEK_MINUTES)  # late by less is neither late nor too late
     late_penalty_per_day: Share | None = None  # of the maximal score, for each day begun
     late_penalties: tuple[LateStep, ...] = ()  # in place of the above: the last step that applies counts
     submission_limit_per_day: PositiveInt | None = None

@@ -31,9 +31,8 @@ class ReasonGiven(BaseModel):
     reason: Reason
 
 
-class NewPolicy(BaseModel):
+class NewPolicy(ReasonGiven):
     policy: Policy
-    reason: str = Field(default="", max_length=2000, pattern=NO_NUL)
 
 
 class Terms(BaseModel):

@@ -105,7 +105,7 @@ def list_workers(caller: CallerDep, services: ServicesDep) -> list[WorkerInfo]:
     ]
 
 
-@router.put("/workers/draining", responses=describe(Forbidden))
+@router.put("/workers/draining", responses=describe(Forbidden, NotFound))
 def drain_workers(
     draining: bool,
     caller: CallerDep,
@@ -114,7 +114,10 @@ def drain_workers(
 ) -> Drained:
     """Have workers finish what they do and take nothing more, or go on. They notice within seconds."""
     require_admin(caller)
-    return Drained(workers=services.workers.drain(draining, name))
+    asked = services.workers.drain(draining, name)
+    if name is not None and not asked:
+        raise NotFound(f"There is no worker {name!r}. GET /workers lists those there are.")
+    return Drained(workers=asked)
 
 
 @router.get("/assignments/{assignment}/faults", responses=describe(NotFound, Forbidden))

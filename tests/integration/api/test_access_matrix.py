@@ -95,7 +95,7 @@ TABLE = {
     f"GET {A}/terms": Route(IN_COURSE),
     f"POST {A}/submissions": Route(IN_COURSE, 202, FILE),
     f"GET {A}/policy": Route(GRADERS),
-    f"PUT {A}/policy": Route(INSTRUCTORS, 200, {"json": {"policy": {}}}),
+    f"PUT {A}/policy": Route(INSTRUCTORS, 200, {"json": {"policy": {}, "reason": "it is easier"}}),
     f"POST {A}/versions": Route(INSTRUCTORS, 200, {"data": {"pack": "ddpm", "reason": "because"}}),
     f"POST {A}/pause": Route(INSTRUCTORS, 200, REASON),
     f"POST {A}/resume": Route(INSTRUCTORS),

@@ -122,7 +122,7 @@ def test_the_same_files_again_are_recognised(api, instructor, classroom):
 
 
 def test_when_it_came_may_be_said_and_is_audited(api, instructor, classroom):
-    late = {"policy": {"due_at": (utc_now() - timedelta(days=9)).isoformat()}}
+    late = {"policy": {"due_at": (utc_now() - timedelta(days=9)).isoformat()}, "reason": "test"}
     api.put(f"/api/v1/assignments/{ASSIGNMENT}/policy", json=late, headers=instructor)
     came = utc_now() - timedelta(days=10)
     (taken,) = send(api, instructor, {"ada.py": code()}, received_at=came.isoformat()).json()["taken"]

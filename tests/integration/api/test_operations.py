@@ -81,6 +81,9 @@ def test_workers_are_drained_and_go_on(api, store):
     }
     assert api.put("/api/v1/workers/draining", params={"draining": False}).json() == {"workers": 2}
     assert workers.tell("one", [Need.CHECK], fit=True) is False
+    unknown = api.put("/api/v1/workers/draining", params={"draining": True, "name": "onw"})
+    assert unknown.status_code == 404
+    assert "'onw'" in unknown.json()["detail"]
 
 
 def test_requests_have_ids_and_logs_have_no_addresses(api, store, capsys):

@@ -154,7 +154,7 @@ def test_who_had_more_time_is_told_his_own_dates(api, assignment, instructor, st
     ],
 )
 def test_a_policy_that_cannot_be_is_refused_in_words(api, assignment, instructor, policy, words):
-    response = api.put(f"{assignment}/policy", json={"policy": policy}, headers=instructor)
+    response = api.put(f"{assignment}/policy", json={"policy": policy, "reason": "test"}, headers=instructor)
     assert response.status_code == 422
     assert words in response.json()["detail"]
 

@@ -105,6 +105,7 @@ def test_what_is_measured_beside_the_accuracy(run):
 def test_a_repaired_run_is_not_explored(run):
     report, _ = run(pipeline())
     assert (report.sweep, report.guidance, report.conditioning, report.production) == ([], None, None, None)
+    assert report.own_loop is None
     assert report.classes[0].diversity is not None
 
 

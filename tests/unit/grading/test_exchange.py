@@ -38,6 +38,14 @@ def test_gradescope_gets_the_points_of_the_report(name):
     assert [entry["value"] for entry in results["leaderboard"]] == measured
 
 
+def test_gradescope_is_told_no_status_of_what_nobody_knows():
+    report = sample_reports.passing()
+    skipped = report.blanks[0].model_copy(update={"status": Outcome.SKIPPED})
+    undecided = report.model_copy(update={"blanks": [skipped, *report.blanks[1:]]})
+    told = [test.get("status") for test in json.loads(gradescope_results(undecided, visible))["tests"]]
+    assert told[:2] == [None, "passed"]
+
+
 def test_gradescope_shows_a_blank_when_its_last_check_is_shown():
     report = sample_reports.passing()
     first, second = report.blanks[0].checks[:2]
