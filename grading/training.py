@@ -84,7 +84,7 @@ def train(
         classifier: reads what the untrained network draws.
         seeds: of the submission.
         emit: told about progress once a second, and shown a grid now and then.
-        enough: share of right digits; training ends at the first quick look that reads so many.
+        enough: share of right digits; training ends once two quick looks in a row read so many.
 
     Whatever the student's code does becomes an outcome. Raises `SandboxError`.
     """
@@ -253,7 +253,8 @@ class _Training:
             )
 
     def _reads_enough(self) -> bool:
-        return bool(self._evaluations) and self._evaluations[-1].accuracy.estimate >= self._enough
+        last = self._evaluations[-2:]
+        return len(last) == 2 and all(look.accuracy.estimate >= self._enough for look in last)
 
     def _evaluate(self, network: Network) -> None:
         images, digits = self._draw(network, EVALUATION_IMAGES, average=True)
