@@ -102,7 +102,10 @@ def drain(store: Store, submissions: int) -> None:
     while stored(store, State.DONE) < submissions and time.monotonic() < deadline:
         time.sleep(1)
     if (done := stored(store, State.DONE)) < submissions:
-        raise SystemExit(f"After {BACK_SECONDS} s {done} of {submissions} are graded.")
+        with store.database.read() as session:
+            left = session.scalars(select(Grading).where(Grading.state != State.DONE)).all()
+        lines = (f"{one.state} for {one.need}, attempts {one.attempts}, {one.fault or 'no fault'}" for one in left)
+        raise SystemExit("\n".join((f"After {BACK_SECONDS} s {done} of {submissions} are graded.", *lines)))
 
 
 def measure(database: str, submissions: int, per_second: float, waiting: int, table: Table) -> bool:
