@@ -9,6 +9,9 @@ from api.main import create_app
 from records.settings import ConfigurationError, load_settings
 
 GRACE_SECONDS = 5  # for open event streams, when the server ends
+# Of an idle connection. Whoever closes it first loses no request, so that has to be the client: a request that comes just
+# as the server closes is never answered. Caddy keeps connections for 120 s.
+KEEP_ALIVE_SECONDS = 150
 
 
 def main() -> int:
@@ -29,6 +32,7 @@ def main() -> int:
         access_log=False,  # addresses of submissions are the keys to them, and do not belong in logs
         server_header=False,
         log_level="warning",
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
     return 0

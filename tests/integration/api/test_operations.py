@@ -1,15 +1,19 @@
 """Figures, workers and faults, as whoever looks after the service sees them."""
 
+import socket
+from urllib.parse import urlsplit
+
 import pytest
 from classroom import ASSIGNMENT, COURSE, Classroom
 from prometheus_client.parser import text_string_to_metric_families
-from services import open_store, running_api, wait_until
+from services import open_store, running_api, running_api_process, wait_until
 
 from records.models import Need, Role
 from records.queue import NewEvent
 from records.settings import Settings
 from records.workers import Pool, Workers
 
+UVICORN_SECONDS = 5  # after which uvicorn, left to itself, closes an idle connection
 NO_BROKER = "redis+socket:///nonexistent/redis.sock"
 
 
@@ -100,3 +104,15 @@ def test_requests_have_ids_and_logs_have_no_addresses(api, store, capsys):
 
     wait_until(logged, "the log")
     assert submission not in told
+
+
+def test_an_idle_connection_is_not_the_servers_to_close(store, tmp_path):
+    """A proxy that sends a request just then would have to guess whether it came through."""
+    with running_api_process(store.settings, tmp_path / "api.log") as (url, _):
+        address = urlsplit(url)
+        with socket.create_connection((address.hostname, address.port), timeout=UVICORN_SECONDS + 1) as connection:
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert b"200 OK" in connection.recv(4096)
+            with pytest.raises(TimeoutError):  # nothing comes, not even the end
+                while connection.recv(4096):
+                    pass
