@@ -4,11 +4,12 @@ import hashlib
 import tomllib
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 PACKS = Path(__file__).parent / "packs"
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class PackError(Exception):
@@ -139,21 +140,10 @@ class Pack:
     def __init__(self, root: Path) -> None:
         self.root = root
         path = root / "pack.toml"
-        try:
-            self.file = PackFile.model_validate(_read_toml(path))
-            self.recipes = {
-                name: Recipe.model_validate({"name": name, **table})
-                for name, table in _read_toml(root / "recipes.toml").items()
-            }
-            self.misconceptions = {
-                name: Misconception.model_validate({"id": name, **table})
-                for name, table in _read_optional_toml(root / "misconceptions.toml").items()
-            }
-            self.hints = {
-                name: Hints.model_validate(table) for name, table in _read_optional_toml(root / "hints.toml").items()
-            }
-        except ValidationError as error:
-            raise PackError(f"{path.parent.name}: {error}") from error
+        self.file = _validated(PackFile, _read_toml(path), path)
+        self.recipes = _tables(Recipe, root / "recipes.toml", key="name")
+        self.misconceptions = _tables(Misconception, root / "misconceptions.toml", key="id", optional=True)
+        self.hints = _tables(Hints, root / "hints.toml", optional=True)
         known = {blank.id for blank in self.blanks}
         named = {blank for misconception in self.misconceptions.values() for blank in misconception.blanks}
         for file, blanks in (("hints.toml", set(self.hints)), ("misconceptions.toml", named)):
@@ -228,8 +218,24 @@ def list_packs(packs: Path = PACKS) -> list[str]:
     return sorted(path.parent.name for path in packs.glob("*/pack.toml"))
 
 
-def _read_optional_toml(path: Path) -> dict[str, Any]:
-    return _read_toml(path) if path.exists() else {}
+def _tables(model: type[Model], path: Path, *, key: str | None = None, optional: bool = False) -> dict[str, Model]:
+    """A file of tables, by their names; `key`: the field of `model` that holds the name. Raises `PackError`."""
+    if optional and not path.exists():
+        return {}
+    found = {}
+    for name, table in _read_toml(path).items():
+        if not isinstance(table, dict):
+            raise PackError(f"{path}: {name!r} is no table: it stands above the first [name]")
+        found[name] = _validated(model, table | {key: name} if key else table, path, name)
+    return found
+
+
+def _validated(model: type[Model], values: dict[str, Any], path: Path, *place: str) -> Model:
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        faults = (f"{'.'.join(map(str, (*place, *fault['loc'])))}: {fault['msg']}" for fault in error.errors())
+        raise PackError(f"{path}: {'; '.join(faults)}") from error
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
