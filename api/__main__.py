@@ -9,8 +9,8 @@ from api.main import create_app
 from records.settings import ConfigurationError, load_settings
 
 GRACE_SECONDS = 5  # for open event streams, when the server ends
-# Of an idle connection. A request that comes just as the server closes it is never answered, so the client has to be the
-# one that closes. Caddy keeps connections to the API for 120 s.
+# Of an idle connection. A request that comes just as the server closes it is never answered, so it has to be the client
+# who closes. Caddy keeps connections to the API for 120 s.
 KEEP_ALIVE_SECONDS = 150
 
 
