@@ -28,6 +28,10 @@ _MOODLE = re.compile(r"(?P<name>.+)_\d+_assignsubmission_file_?.*")
 _GRADESCOPE = re.compile(r"submission_\d+")
 
 
+# By submission: each submitter's student id and address
+_Owners = dict[str, list[list[str]]]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Matched:
     """What one student handed in."""
@@ -113,27 +117,30 @@ class _People:
                 self._by_name[order].append(student)
 
     def by_id(self, *known: str) -> User:
-        """Whose login or address it is. Raises `LookupError` with the reason."""
-        found = [user for one in known for user in self._by_id.get(one.casefold(), ())]
-        if not found:
-            raise LookupError(f"No student of the course has the login or address {' or '.join(map(repr, known))}.")
-        return found[0]
+        """Whose login or address it is; the first that is known decides. Raises `LookupError` with the reason."""
+        for one in known:
+            if found := self._by_id.get(one.casefold()):
+                return _only(found, one)
+        raise LookupError(f"No student of the course has the login or address {' or '.join(map(repr, known))}.")
 
     def by_name(self, name: str) -> User:
         """Whose name it is. Raises `LookupError` with the reason."""
-        found = self._by_name.get(_letters(name), [])
-        if not found:
-            raise LookupError(f"No student of the course is called {name!r}.")
-        if len(found) > 1:
-            logins = ", ".join(sorted(user.login for user in found))
-            raise LookupError(f"{name!r} may be any of {logins}. Rename it to the login.")
-        return found[0]
+        if found := self._by_name.get(_letters(name)):
+            return _only(found, name)
+        raise LookupError(f"No student of the course is called {name!r}.")
 
     def __contains__(self, known: str) -> bool:
         return known.casefold() in self._by_id
 
 
-def _owner(place: PurePosixPath, people: _People, owners: dict[str, tuple[str, ...]]) -> tuple[User, str]:
+def _only(found: Sequence[User], known: str) -> User:
+    if len(found) > 1:
+        logins = ", ".join(sorted(user.login for user in found))
+        raise LookupError(f"{known!r} may be any of {logins}. Rename it to the login.")
+    return found[0]
+
+
+def _owner(place: PurePosixPath, people: _People, owners: _Owners) -> tuple[User, str]:
     """Whose file it is, and what the student called it. Raises `LookupError` with the reason."""
     first = place.parts[0]
     if len(place.parts) == 1:
@@ -143,26 +150,33 @@ def _owner(place: PurePosixPath, people: _People, owners: dict[str, tuple[str, .
     if _GRADESCOPE.fullmatch(first) and first not in people:
         if first not in owners:
             raise LookupError(f"{METADATA} says nothing of {first}.")
-        return people.by_id(*owners[first]), place.name
+        if len(owners[first]) > 1:
+            group = ", ".join(submitter[0] for submitter in owners[first])
+            raise LookupError(f"A group handed it in: {group}. Bring a copy in for each, named after the login.")
+        return people.by_id(*owners[first][0]), place.name
     if match := _MOODLE.fullmatch(first):
         return people.by_name(match["name"]), place.name
     return people.by_id(first), place.name
 
 
-def _gradescope_owners(metadata: bytes) -> dict[str, tuple[str, ...]]:
-    """Student ids and addresses by submission.
+def _gradescope_owners(metadata: bytes) -> _Owners:
+    """Who handed in each submission.
 
     The file is YAML of one fixed form, of which three kinds of lines matter. A parser for all of YAML would be one more
     thing to be attacked.
     """
-    owners: dict[str, list[str]] = {}
-    current: list[str] = []
+    owners: dict[str, list[list[str]]] = {}
+    submitters: list[list[str]] = []
     for line in metadata.decode("utf-8", errors="replace").splitlines():
         if match := re.fullmatch(r"(submission_\d+):\s*", line):
-            current = owners.setdefault(match[1], [])
-        elif match := re.fullmatch(r"[\s-]*:(?:sid|email):\s*[\"']?([^\"']+?)[\"']?\s*", line):
-            current.append(match[1])
-    return {submission: tuple(known) for submission, known in owners.items() if known}
+            submitters = owners.setdefault(match[1], [])
+            continue
+        if line.lstrip().startswith("-") or not submitters:  # an entry of a list: the next of them
+            submitters.append([])
+        if match := re.fullmatch(r"[\s-]*:(?:sid|email):\s*[\"']?([^\"']+?)[\"']?\s*", line):
+            submitters[-1].append(match[1])
+    named = {submission: [known for known in found if known] for submission, found in owners.items()}
+    return {submission: found for submission, found in named.items() if found}
 
 
 def _is_taken(path: PurePosixPath) -> bool:

@@ -40,9 +40,11 @@ def check_upload(file_name: str, content: bytes) -> Upload:
 def combine(uploads: Sequence[Upload], max_bytes: int) -> Upload:
     """One file as it is; several modules as one zip archive, the same bytes for the same files.
 
-    Raises `BadInput`, and `TooLarge` where the archive would have more than `max_bytes`.
+    Raises `BadInput`, and `TooLarge` where that has more than `max_bytes`.
     """
     if len(uploads) == 1:
+        if len(uploads[0].content) > max_bytes:
+            raise TooLarge(f"`{uploads[0].name}` has more than {max_bytes} bytes. Leave data and weights out.")
         return uploads[0]
     names = [upload.name.casefold() for upload in uploads]
     for upload in uploads:

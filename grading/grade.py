@@ -165,10 +165,9 @@ def _grade(
             reused=[name for name, report in (("check", known.checks), ("train", known.training)) if report],
             graded_at=datetime.now(UTC),
         )
-        notices = [*hand_in.notices, *answers.notices]
         submitted = generation.submitted if generation else None
         hyperparameters = read_hyperparameters(hand_in, pack, submitted)
-        report = score_report(pack, blanks, training, generation, notices, provenance, hyperparameters)
+        report = score_report(pack, blanks, training, generation, answers.notices, provenance, hyperparameters)
     return Grading(report=report, artifacts=artifacts)
 
 

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session, contains_eager
 from records.audit import note
 from records.database import Database
 from records.intake_rules import attempts_of, grant_of
-from records.models import Assignment, Extension, Submission, User, utc_now
+from records.models import Assignment, Extension, Member, Submission, User, utc_now
 from records.policy import AttemptsLeft, Grant, Policy, attempts_left
 
 
@@ -20,7 +20,7 @@ class AssignmentExists(Exception):  # noqa: N818  (what is the matter)
 
 
 class UnknownStudent(Exception):  # noqa: N818  (what is the matter)
-    """Nobody has this login."""
+    """Nobody in the course has this login."""
 
 
 class Assignments:
@@ -83,9 +83,12 @@ class Assignments:
     def extend(
         self, actor_id: int | None, assignment_id: str, login: str, hours: float, bonus_attempts: int, reason: str
     ) -> None:
-        """Grant a student more time or attempts, in place of what was granted before. Raises `UnknownStudent`."""
+        """Grant a student more time or attempts, in place of what was granted before; 0 of both takes it back.
+
+        Raises `UnknownStudent`.
+        """
         with self._changing(assignment_id) as (session, assignment):
-            user_id = _user_id(session, login)
+            user_id = _member_id(session, assignment.course_id, login)
             granted = Extension(
                 assignment_id=assignment_id,
                 user_id=user_id,
@@ -93,7 +96,10 @@ class Assignments:
                 bonus_attempts=bonus_attempts,
                 reason=reason,
             )
-            session.merge(granted)
+            if hours or bonus_attempts:
+                session.merge(granted)
+            elif (before := session.get(Extension, (assignment_id, user_id))) is not None:
+                session.delete(before)
             data = {"hours": hours, "bonus_attempts": bonus_attempts, "user": user_id}
             self._note(session, actor_id, "extension granted", assignment, reason, **data)
 
@@ -137,8 +143,9 @@ class Assignments:
         note(session, actor_id, action, assignment.course_id, subject, reason, clock=self._clock, **data)
 
 
-def _user_id(session: Session, login: str) -> int:
-    found = session.scalar(select(User.id).where(User.login == login))
+def _member_id(session: Session, course_id: str, login: str) -> int:
+    member = select(User.id).join(Member, Member.user_id == User.id).where(Member.course_id == course_id)
+    found = session.scalar(member.where(User.login == login))
     if found is None:
-        raise UnknownStudent(f"Nobody has the login {login!r}.")
+        raise UnknownStudent(f"Nobody in the course has the login {login!r}.")
     return found

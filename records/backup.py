@@ -5,6 +5,7 @@ The database is read first, in one transaction. Blobs never change, so all that 
 """
 
 import argparse
+import hashlib
 import io
 import json
 import sys
@@ -15,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Table, func, insert, select, text
+from sqlalchemy import Connection, Table, func, insert, inspect, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from records.blobs import BlobError, BlobStore
@@ -39,6 +40,8 @@ def backup(settings: Settings, target: Path) -> tuple[int, int]:
 
     Raises `BackupError`. Service and workers may go on meanwhile.
     """
+    if target.is_dir():
+        raise BackupError(f"{target} is a folder. Name a file that the backup is written to.")
     draft = target.with_name(f".{target.name}.draft")
     try:
         database = existing_database(settings)
@@ -52,20 +55,22 @@ def backup(settings: Settings, target: Path) -> tuple[int, int]:
                 revision = current_revision(connection)
                 if revision != head_revision():
                     raise BackupError("The database is not of this version; run `python -m records.migrate` first.")
-                rows = sum(_add_table(archive, connection, table) for table in Base.metadata.sorted_tables)
+                added = [_add_table(archive, connection, table) for table in Base.metadata.sorted_tables]
                 named = referenced_blobs(connection)
             for sha256 in sorted(named):
                 _add(archive, f"blobs/{sha256}", blobs.get(sha256))
             if (secret := settings.data_dir / SECRET).exists():
                 _add(archive, SECRET, secret.read_bytes())
-            _add(archive, MANIFEST, json.dumps({"revision": revision, "rows": rows, "blobs": len(named)}).encode())
+            tables = {name: sha256 for name, sha256, _ in added}
+            manifest = {"revision": revision, "blobs": len(named), "tables": tables}
+            _add(archive, MANIFEST, json.dumps(manifest).encode())
         draft.replace(target)
     except (OSError, BlobError, SQLAlchemyError) as error:
         raise BackupError(f"{target} was not written: {error}") from error
     finally:
         draft.unlink(missing_ok=True)
         database.close()
-    return rows, len(named)
+    return sum(rows for *_, rows in added), len(named)
 
 
 def restore(settings: Settings, source: Path) -> tuple[int, int]:
@@ -74,22 +79,27 @@ def restore(settings: Settings, source: Path) -> tuple[int, int]:
     try:
         with tarfile.open(source) as archive:
             manifest = json.loads(_read(archive, MANIFEST))
+            names = archive.getnames()
+            # All of this before anything is written
             if manifest["revision"] != head_revision():
                 raise BackupError(
                     f"The backup is of schema {manifest['revision']}, this version of {head_revision()}. Restore it "
                     "with the version that wrote it, then update."
                 )
-            migrate(database)
-            names = archive.getnames()
+            blob_names = [name for name in names if name.startswith("blobs/")]
+            if not set(manifest["tables"]) <= set(names) or len(blob_names) != manifest["blobs"]:
+                raise BackupError("The backup is not whole; nothing was changed.")
             for name in names:
-                if name.startswith("blobs/") and blobs.put(_read(archive, name)) != name.removeprefix("blobs/"):
-                    raise BackupError(f"{name} is damaged.")
+                stored = name.removeprefix("blobs/") if name.startswith("blobs/") else manifest["tables"].get(name)
+                if stored is not None and hashlib.sha256(_read(archive, name)).hexdigest() != stored:
+                    raise BackupError(f"{name} is damaged; nothing was changed.")
+            if not _is_empty(database):
+                raise BackupError("The database is not empty. Restore into a new one; nothing was changed.")
+            migrate(database)
+            for name in blob_names:
+                blobs.put(_read(archive, name))
             with database.engine.begin() as connection:
-                if any(connection.scalar(select(func.count()).select_from(t)) for t in Base.metadata.sorted_tables):
-                    raise BackupError("The database is not empty. Restore into a new one; nothing was changed.")
                 rows = sum(_fill(archive, connection, table) for table in Base.metadata.sorted_tables)
-                if rows != manifest["rows"]:
-                    raise BackupError("The backup is not whole; nothing was changed.")
             if SECRET in names and not (secret := settings.data_dir / SECRET).exists():
                 secret.touch(0o600)
                 secret.write_bytes(_read(archive, SECRET))
@@ -100,13 +110,23 @@ def restore(settings: Settings, source: Path) -> tuple[int, int]:
     return rows, manifest["blobs"]
 
 
-def _add_table(archive: tarfile.TarFile, connection: Connection, table: Table) -> int:
+def _is_empty(database: Database) -> bool:
+    """Whether it has no rows; perhaps no tables either."""
+    with database.engine.connect() as connection:
+        there = set(inspect(connection).get_table_names())
+        tables = (table for table in Base.metadata.sorted_tables if table.name in there)
+        return not any(connection.scalar(select(func.count()).select_from(table)) for table in tables)
+
+
+def _add_table(archive: tarfile.TarFile, connection: Connection, table: Table) -> tuple[str, str, int]:
+    """Returns its name in the archive, its SHA-256 and how many rows it has."""
     lines = [
         json.dumps(dict(row._mapping), default=_plain)
         for row in connection.execute(select(table).order_by(*table.primary_key.columns))
     ]
-    _add(archive, f"tables/{table.name}.jsonl", "".join(f"{line}\n" for line in lines).encode())
-    return len(lines)
+    name, content = f"tables/{table.name}.jsonl", "".join(f"{line}\n" for line in lines).encode()
+    _add(archive, name, content)
+    return name, hashlib.sha256(content).hexdigest(), len(lines)
 
 
 def _plain(value: object) -> str:

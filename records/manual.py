@@ -19,6 +19,7 @@ from records.models import (
     Assignment,
     Comment,
     FlagDecision,
+    Grading,
     Notice,
     Override,
     RegradeRequest,
@@ -26,6 +27,7 @@ from records.models import (
     User,
     utc_now,
 )
+from records.queue import cancel
 
 
 class Unknown(Exception):  # noqa: N818  (what is the matter)
@@ -72,6 +74,16 @@ class Manual:
         query = query.where(Submission.assignment == assignment_id, RegradeRequest.closed_at.is_(None))
         with self._database.read() as session:
             return session.scalars(query.order_by(RegradeRequest.id)).all()
+
+    def cancel(self, actor_id: int | None, submission_id: str, message: str) -> bool:
+        """Give somebody else's grading up, waiting or running. False where it has ended already."""
+        with self._changing(submission_id) as change:
+            counting = select(Grading.id).where(Grading.submission_id == submission_id, Grading.counts)
+            cancelled = cancel(change.session, change.session.scalars(counting).one(), message, change.now)
+            if cancelled:
+                change.note(actor_id, "grading cancelled", "")
+                change.tell(actor_id, message)
+            return cancelled
 
     def override(self, actor_id: int | None, submission_id: str, blank: str, points: float, reason: str) -> Override:
         """Set the points of a blank, or of `accuracy`. It counts until a later one does, or it is withdrawn."""

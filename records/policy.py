@@ -321,6 +321,11 @@ def shows_all(policy: Policy, grant: Grant, now: datetime, published_at: datetim
     return all(shown_when(policy, grant, level, now, published_at) is None for level in levels)
 
 
+def shows_grade(policy: Policy, grant: Grant, now: datetime, published_at: datetime | None) -> bool:
+    """Whether the student may know his grade: it would tell of what is kept from him."""
+    return published_at is not None or shows_all(policy, grant, now, published_at)
+
+
 def _utc(moment: datetime) -> datetime:
     """Differences and comparisons between times of one zone ignore changes of its clocks; in UTC there are none."""
     return moment.astimezone(UTC)

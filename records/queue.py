@@ -303,7 +303,9 @@ def cancel(session: Session, grading_id: int, message: str, now: datetime) -> bo
 
 
 def _present(now: datetime) -> Select[Worker]:
-    return select(Worker).where(Worker.seen_at > now - timedelta(seconds=SILENT_SECONDS), Worker.fit)
+    """Workers that take something."""
+    seen = Worker.seen_at > now - timedelta(seconds=SILENT_SECONDS)
+    return select(Worker).where(seen, Worker.fit, ~Worker.draining)
 
 
 def _basis(session: Session, grading: Grading) -> Basis | None:

@@ -12,6 +12,7 @@ Overrides, comments and decisions by hand belong to submissions, not to gradings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import ColumnElement, func, select, update
@@ -20,9 +21,11 @@ from sqlalchemy.orm import Session
 from records.audit import note
 from records.database import Database
 from records.gradebook import Gradebook
+from records.intake_rules import grant_of
 from records.models import (
     Assignment,
     Event,
+    Extension,
     Grading,
     Mode,
     Need,
@@ -33,8 +36,10 @@ from records.models import (
     State,
     Submission,
     User,
+    Version,
     utc_now,
 )
+from records.policy import Policy, shows_grade
 from records.queue import REGRADE, cancel
 from records.versions import Versions
 from reference.pack import Pack
@@ -54,8 +59,8 @@ class Selection(BaseModel):
 
     submissions: tuple[str, ...] | None = None  # ids
     students: tuple[str, ...] | None = None  # logins
-    verdicts: tuple[str, ...] | None = None  # of reports, or `rejected`, `faulted`
-    blanks: tuple[str, ...] | None = None  # ids; where at least one of them has not passed
+    verdicts: tuple[Literal["passed", "failed", "checks_only", "rejected", "faulted", "cancelled"], ...] | None = None
+    blanks: tuple[str, ...] | None = None  # names; where at least one of them has not passed
     versions: tuple[str, ...] | None = None  # graded under one of these
 
 
@@ -95,7 +100,7 @@ class Regrades:
     def plan(
         self, assignment_id: str, version_id: str, mode: Mode, selection: Selection, *, anew: bool = False
     ) -> Plan:
-        """A dry run: nothing is stored. Raises `LookupError` where there is no such version."""
+        """A dry run: nothing is stored. Raises `LookupError` where there is no such version, student, blank, ..."""
         with self._database.read() as session:
             return self._plan(session, assignment_id, version_id, mode, selection, anew)[0]
 
@@ -117,7 +122,7 @@ class Regrades:
 
         Raises:
             RegradeRefused: nothing is selected.
-            LookupError: there is no such version.
+            LookupError: there is no such version, or nothing that the selection names.
         """
         now = self._clock()
         with self._database.write() as session:
@@ -182,6 +187,7 @@ class Regrades:
         left_out: dict[str, int] = {}
         items: list[_Item] = []
         blanks = {blank.id for blank in pack.blanks}
+        selection = _resolved(session, assignment_id, selection, pack)
         for grading in _selected(session, assignment_id, selection):
             why = _why_not(grading, mode, pack, blanks)
             if why is None:
@@ -315,13 +321,18 @@ class Regrades:
 
     def _tell(self, session: Session, assignment: Assignment, before: dict[int, tuple[float, str]], reason: str) -> int:
         now, told = self._clock(), 0
+        policy, published_at = Policy.model_validate(assignment.policy), assignment.grades_published_at
         after = self._points(session, assignment)
         for user_id in sorted(before.keys() | after.keys()):
             old, new = before.get(user_id), after.get(user_id)
             if (old and old[0]) == (new and new[0]):
                 continue
-            words = [f"{found[0]:g}" if found else "none" for found in (old, new)]
-            text = f"Your grade for {assignment.title} changed from {words[0]} to {words[1]}: {reason}"
+            grant = grant_of(session.get(Extension, (assignment.id, user_id)))
+            if shows_grade(policy, grant, now, published_at):
+                words = [f"{found[0]:g}" if found else "none" for found in (old, new)]
+                text = f"Your grade for {assignment.title} changed from {words[0]} to {words[1]}: {reason}"
+            else:
+                text = f"Your grade for {assignment.title} changed, and is shown once it is published: {reason}"
             standing = new or old
             assert standing is not None  # the two differ
             session.add(Notice(user_id=user_id, submission_id=standing[1], body=text, at=now))
@@ -365,6 +376,24 @@ def _progress(session: Session, regrade_id: int) -> dict[State, int]:
         .group_by(Grading.state)
     )
     return {row.state: row.number for row in session.execute(counts)}
+
+
+def _resolved(session: Session, assignment_id: str, selection: Selection, pack: Pack) -> Selection:
+    """The selection with blanks by their ids. Raises `LookupError` for what it names and there is not."""
+    handed_in = select(Submission.id).where(Submission.assignment == assignment_id)
+    _refuse_unknown("student", selection.students, session.scalars(select(User.login)).all)
+    _refuse_unknown("submission of this assignment", selection.submissions, session.scalars(handed_in).all)
+    _refuse_unknown("version", selection.versions, session.scalars(select(Version.id)).all)
+    ids = {name: blank.id for blank in pack.blanks for name in blank.names}
+    _refuse_unknown("blank", selection.blanks, lambda: list(ids))
+    if selection.blanks is None:
+        return selection
+    return selection.model_copy(update={"blanks": tuple(ids[name] for name in selection.blanks)})
+
+
+def _refuse_unknown(what: str, named: Sequence[str] | None, known: Callable[[], Sequence[str]]) -> None:
+    if named and (unknown := sorted(set(named) - set(known()))):
+        raise LookupError(f"There is no {what} {' or '.join(map(repr, unknown))}.")
 
 
 def _selected(session: Session, assignment_id: str, selection: Selection) -> Sequence[Grading]:

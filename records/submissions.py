@@ -121,7 +121,7 @@ class Submissions:
         )
         session.add(grading)
         session.flush()
-        if (earlier_id := _earlier(session, handed_in, submission_id)) is not None:
+        if (earlier_id := _earlier(session, handed_in, submission_id, received_at)) is not None:
             session.add(Improvement(submission_id=submission_id, earlier_id=earlier_id))
         session.add(Event(grading_id=grading.id, type=State.QUEUED, data={}, created_at=now))
         return submission
@@ -165,7 +165,7 @@ class Submissions:
             return list(session.scalars(own))
 
 
-def _earlier(session: Session, handed_in: HandedIn, submission_id: str) -> str | None:
+def _earlier(session: Session, handed_in: HandedIn, submission_id: str, received_at: datetime) -> str | None:
     """What the hand-in improves on: of somebody with an account his last one, whatever he says.
 
     For what hints told him he knows, and what they cost goes with him. Raises `UnknownEarlier`.
@@ -181,6 +181,7 @@ def _earlier(session: Session, handed_in: HandedIn, submission_id: str) -> str |
         Submission.user_id == handed_in.user_id,
         Submission.assignment == handed_in.assignment,
         Submission.id != submission_id,
+        Submission.created_at <= received_at,  # staff may bring in what came before it, elsewhere
     )
     last = select(Submission.id).where(*own).order_by(Submission.created_at.desc(), Submission.id).limit(1)
     return session.scalar(last) or handed_in.improves_on

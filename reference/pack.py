@@ -1,5 +1,6 @@
 """Packs: everything one assignment consists of, read from a folder and versioned by its content."""
 
+import ast
 import hashlib
 import tomllib
 from functools import cached_property
@@ -182,6 +183,13 @@ class Pack:
 
     def blank(self, blank_id: str) -> Blank:
         return next(blank for blank in self.blanks if blank.id == blank_id)
+
+    @cached_property
+    def check_names(self) -> frozenset[str]:
+        """What reports call the checks, without the `[...]` of those that run with several values."""
+        trees = [ast.parse(path.read_bytes()) for path in sorted(self.checks.glob("test_*.py"))]
+        functions = (node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
+        return frozenset(node.name.removeprefix("test_") for node in functions if node.name.startswith("test_"))
 
     def recipe(self, name: str | None) -> Recipe:
         """The recipe of that name, or the default one. Raises `PackError` naming those there are."""

@@ -16,7 +16,7 @@ from api.schemas import NO_NUL, AssignmentInfo
 from records.assignments import AssignmentExists, UnknownStudent
 from records.models import Assignment, Role
 from records.policy import AttemptsLeft, LateStep, Policy, closes_at, due_at, opens_at
-from reference.pack import PackError, load_pack
+from reference.pack import Pack, PackError, load_pack
 
 router = APIRouter(tags=["assignments"])
 
@@ -102,6 +102,7 @@ def publish_version(
     """Grade what comes from now on under another version. What was graded stays as it is until it is regraded."""
     require(caller, assignment.course_id, Role.INSTRUCTOR)
     version = _publish(caller, services, pack, archive)
+    _require_known(Policy.model_validate(assignment.policy), services.versions.pack(version))
     services.assignments.use_version(caller.id, assignment.id, version, reason)
     return _present(services, assignment.id)
 
@@ -117,12 +118,7 @@ def get_policy(assignment: AssignmentDep, caller: CallerDep) -> Policy:
 def put_policy(assignment: AssignmentDep, new: NewPolicy, caller: CallerDep, services: ServicesDep) -> Policy:
     """Replace the policy. Grades follow at once; what was taken in stays."""
     require(caller, assignment.course_id, Role.INSTRUCTOR)
-    known = {blank.id for blank in services.versions.pack(assignment.version_id).blanks}
-    unknown = {name for name in new.policy.visibility_of if name.partition("/")[0] not in known}
-    if unknown:
-        raise Unprocessable(
-            f"visibility_of: the pack has no blank {', '.join(sorted(unknown))}. It has: {', '.join(sorted(known))}."
-        )
+    _require_known(new.policy, services.versions.pack(assignment.version_id))
     services.assignments.set_policy(caller.id, assignment.id, new.policy, new.reason)
     return new.policy
 
@@ -208,6 +204,17 @@ def put_extension(
     except UnknownStudent as error:
         raise NotFound(str(error)) from None
     return ExtensionInfo(login=login, **granted.model_dump())
+
+
+def _require_known(policy: Policy, pack: Pack) -> None:
+    """Refuse a policy that means to hide what is not there: what it misspells would be shown."""
+    blanks = {blank.id for blank in pack.blanks}
+    for name in policy.visibility_of:
+        blank, slash, check = name.partition("/")
+        if blank not in blanks:
+            raise Unprocessable(f"visibility_of: the pack has no blank {blank}. It has: {', '.join(sorted(blanks))}.")
+        if slash and check.partition("[")[0] not in pack.check_names:
+            raise Unprocessable(f"visibility_of: the pack has no check {name}. Reports call checks by their names.")
 
 
 def _publish(caller: Caller, services: Services, name: str | None, archive: UploadFile | None) -> str:

@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter, BackgroundTasks, File, Form, UploadFile
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import BaseModel, Field
 
 from api.access import CallerDep, require
 from api.bulk import Matched, Plan, open_archives, plan
@@ -12,6 +12,7 @@ from api.problems import Forbidden, NotFound, TooLarge, Unprocessable, describe
 from records import audit
 from records.broker import wake_workers
 from records.models import Role, utc_now
+from records.policy import Moment
 from records.submissions import HandedIn
 from reference.pack import PackError
 
@@ -47,7 +48,7 @@ def bring_in(
     dry_run: Annotated[bool, Form(description="only say which file is whose")] = False,
     partial: Annotated[bool, Form(description="take what can be matched, and leave the rest")] = False,
     received_at: Annotated[
-        AwareDatetime | None, Form(description="when they were handed in elsewhere; now, if absent. It is audited")
+        Moment | None, Form(description="when they were handed in elsewhere; now, if absent. It is audited")
     ] = None,
     recipe: Annotated[str | None, Form(description="one of the assignment's; the default one if absent")] = None,
 ) -> BulkResult:

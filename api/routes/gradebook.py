@@ -16,7 +16,7 @@ from grading.report import Report
 from records.exports import Format, to_csv
 from records.gradebook import Attempt, Grade
 from records.models import Role, State, utc_now
-from records.policy import Policy, shows_all
+from records.policy import Policy, shows_grade
 
 router = APIRouter(tags=["grades"])
 
@@ -77,8 +77,7 @@ def get_own_grade(assignment: AssignmentDep, caller: CallerDep, services: Servic
     """Your own grade. Where checks are kept from you, only once the grades are published: it would tell of them."""
     user = require_user(caller)
     policy, grant = Policy.model_validate(assignment.policy), services.assignments.grant(assignment.id, user.id)
-    published_at = assignment.grades_published_at
-    if published_at is None and not shows_all(policy, grant, utc_now(), published_at):
+    if not shows_grade(policy, grant, utc_now(), assignment.grades_published_at):
         raise NotReady("Grades are shown once your instructor publishes them.")
     return _grade(services.gradebook.grade(assignment.id, user.id))
 

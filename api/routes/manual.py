@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field, StringConstraints
 
 from api.access import CallerDep, require, require_user
 from api.dependencies import AssignmentDep, AuthoredSubmission, OwnSubmission, Services, ServicesDep
-from api.problems import AlreadySettled, Forbidden, NotFound, Unprocessable, describe
+from api.problems import AlreadySettled, Forbidden, NotFound, NotReady, Unprocessable, describe
 from api.schemas import NO_NUL, RowId
 from records.gradebook import ACCURACY
 from records.manual import Work
@@ -118,12 +118,14 @@ def get_review(submission: OwnSubmission, caller: CallerDep, services: ServicesD
 @router.post(
     "/submissions/{submission}/overrides",
     status_code=status.HTTP_201_CREATED,
-    responses=describe(Forbidden, NotFound),
+    responses=describe(Forbidden, NotFound, NotReady),
 )
 def set_points(
     submission: StaffsSubmission, new: NewOverride, caller: CallerDep, services: ServicesDep
 ) -> OverrideInfo:
     """Set the points of a blank, or of the accuracy. They stay when the submission is regraded."""
+    if submission.grading.outcome is None:
+        raise NotReady(f"The grading is {submission.grading.state}: there is no report whose points could be set.")
     most = _max_points(submission, new.blank, services)
     if new.points > most:
         raise Unprocessable(f"{new.points:g} points are too many: {new.blank} is worth {most:g}.")

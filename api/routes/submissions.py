@@ -37,6 +37,9 @@ BUSY_SECONDS = 60  # a full queue does not empty sooner
 CANCELLED_MESSAGE = (
     "The grading was cancelled on request. Your hand-in and its receipt stay; hand it in again to grade it."
 )
+CANCELLED_BY_STAFF_MESSAGE = (
+    "The grading was cancelled by the staff of your course. Your hand-in and its receipt stay; ask them about it."
+)
 PROGRESS_EVENTS = ("training_progress", "generation_progress")
 
 
@@ -115,9 +118,16 @@ def get_submission(submission: OwnSubmission, view: ViewDep, services: ServicesD
 
 
 @router.post("/submissions/{submission}/cancel", responses=describe(NotFound, AlreadyEnded))
-def cancel_submission(submission: OwnSubmission, services: ServicesDep) -> SubmissionStatus:
-    """Give the grading up, whether it waits or runs. What was handed in stays, with its receipt."""
-    if not services.queue.cancel(submission.grading.id, CANCELLED_MESSAGE):
+def cancel_submission(submission: OwnSubmission, caller: CallerDep, services: ServicesDep) -> SubmissionStatus:
+    """Give the grading up, whether it waits or runs. What was handed in stays, with its receipt.
+
+    Where staff does it, the audit and the author are told.
+    """
+    if submission.user_id in (None, caller.id):
+        cancelled = services.queue.cancel(submission.grading.id, CANCELLED_MESSAGE)
+    else:
+        cancelled = services.manual.cancel(caller.id, submission.id, CANCELLED_BY_STAFF_MESSAGE)
+    if not cancelled:
         raise AlreadyEnded(f"The grading is {submission.grading.state}; there is nothing left to cancel.")
     current = services.submissions.get(submission.id)
     assert current is not None  # submissions stay

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 import pytest
 from classroom import ASSIGNMENT, COURSE, Classroom
 
+from records.hints import Hints
 from records.models import Role, utc_now
 
 BULK = f"/api/v1/assignments/{ASSIGNMENT}/bulk"
@@ -131,8 +132,36 @@ def test_when_it_came_may_be_said_and_is_audited(api, instructor, classroom):
     entries = api.get(f"/api/v1/courses/{COURSE}/audit", headers=instructor).json()
     told = [entry for entry in entries if entry["action"] == "hand-ins brought in"][-1]
     assert told["data"] == {"received_at": came.isoformat(), "files": {str(classroom.user("ada")): 1}}
-    future = send(api, instructor, {"ada.py": code()}, received_at=(utc_now() + timedelta(days=1)).isoformat())
-    assert future.status_code == 422
+    for never in ((utc_now() + timedelta(days=1)).isoformat(), "0001-01-01T00:00:00Z", "0001-01-01T00:00:00+14:00"):
+        assert send(api, instructor, {"ada.py": code()}, received_at=never).status_code == 422
+
+
+def test_what_came_before_a_hint_does_not_pay_for_it(api, instructor, classroom, store):
+    anytime = {"policy": {}, "reason": "test"}
+    api.put(f"/api/v1/assignments/{ASSIGNMENT}/policy", json=anytime, headers=instructor)
+    submission = classroom.hand_in(classroom.user("grace"), code().encode())
+    hints = Hints(store.database)
+    hints.ask(submission, "q", 1)
+    came = (utc_now() - timedelta(days=3)).isoformat()
+    (taken,) = send(api, instructor, {"grace.py": code()}, received_at=came).json()["taken"]
+    assert hints.history(taken["submission"]).asked == {}
+
+
+def test_an_address_that_two_share_is_nobodys(api, instructor, classroom):
+    for login in ("pat1", "pat2"):
+        classroom.people.add_user(None, login, login, "shared@example.org")
+        classroom.people.set_role(None, COURSE, login, Role.STUDENT)
+    result = send(api, instructor, {"shared@example.org/a.py": code()}, dry_run="true").json()
+    assert result["taken"] == []
+    assert "pat1, pat2" in result["unmatched"][0]["why"]
+
+
+def test_what_a_group_handed_in_is_brought_in_for_each_by_a_person(api, instructor):
+    both = METADATA.replace("  :created_at: 2026-03-01 12:00:00\nsubmission_13:\n  :submitters:\n", "")
+    files = {"export/submission_metadata.yml": both, "export/submission_12/a.py": code()}
+    result = send(api, instructor, files, dry_run="true").json()
+    assert result["taken"] == []
+    assert "A group handed it in: ada, 999." in result["unmatched"][0]["why"]
 
 
 def test_several_files_without_an_archive(api, instructor, classroom):

@@ -7,11 +7,11 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from classroom import ASSIGNMENT, COURSE, Classroom
+from classroom import ASSIGNMENT, COURSE, OTHER, Classroom
 
 from records.hints import Hints
 from records.models import Role, utc_now
-from reference.pack import PACKS
+from reference.pack import PACKS, load_pack
 
 HOUR = timedelta(hours=1)
 _numbers = itertools.count()
@@ -138,8 +138,28 @@ def test_who_had_more_time_is_told_his_own_dates(api, assignment, instructor, st
     assert hand_in(api, assignment, ada).status_code == 202
     own, others = (api.get(f"{assignment}/terms", headers=headers).json() for headers in (ada, instructor))
     assert own["due_at"] > others["due_at"]
-    unknown = api.put(f"{assignment}/extensions/nobody", json={"reason": "ill"}, headers=instructor)
-    assert unknown.status_code == 404
+    api.put(f"{assignment}/extensions/{login}", json={"reason": "well again"}, headers=instructor)
+    assert api.get(f"{assignment}/extensions", headers=instructor).json() == []
+
+
+def test_only_who_is_in_the_course_gets_an_extension(api, assignment, instructor, classroom):
+    classroom.user("otto", OTHER)
+    for login in ("nobody", "otto"):
+        refused = api.put(f"{assignment}/extensions/{login}", json={"reason": "ill"}, headers=instructor)
+        assert (refused.status_code, "in the course" in refused.json()["detail"]) == (404, True)
+
+
+def test_no_version_is_published_that_would_show_what_is_hidden(api, assignment, instructor, classroom):
+    pack = load_pack("ddpm")
+    check = (pack.checks / "test_forward.py").read_text()
+    others = "".join(path.read_text() for path in pack.checks.glob("*.py")).replace(check, "")
+    name = next(name for name in sorted(pack.check_names) if f"def test_{name}(" in check and f"_{name}(" not in others)
+    set_policy(api, assignment, instructor, visibility_of={f"q/{name}": "hidden"})
+    content = zipped_pack(**{"checks/test_forward.py": check.replace(f"def test_{name}(", "def test_renamed(")})
+    admin = classroom.headers(classroom.user("root", is_admin=True))
+    arguments = {"files": {"archive": ("mine.zip", content)}, "data": {"reason": "mended"}}
+    refused = api.post(f"{assignment}/versions", headers=admin, **arguments)
+    assert (refused.status_code, f"no check q/{name}" in refused.json()["detail"]) == (422, True)
 
 
 @pytest.mark.parametrize(
@@ -147,6 +167,8 @@ def test_who_had_more_time_is_told_his_own_dates(api, assignment, instructor, st
     [
         ({"late_until": at(HOUR)}, "late_until must come after due_at"),
         ({"visibility_of": {"no-such-blank/check": "hidden"}}, "no blank no-such-blank"),
+        ({"visibility_of": {"q/no_such_check": "hidden"}}, "no check q/no_such_check"),
+        ({"visibility_of": {"q/": "hidden"}}, "no check q/"),
         ({"due_at": "tomorrow"}, "due_at"),
         ({"deadline": at(HOUR)}, "deadline"),
         ({"due_at": "9999-12-31T23:59:59Z"}, "9999 is no year"),

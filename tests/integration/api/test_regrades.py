@@ -263,7 +263,7 @@ def test_what_a_fault_of_ours_ended_gets_its_grade_and_the_student_is_told(api, 
         ({"verdicts": ["failed"]}, set()),
         ({"verdicts": ["passed"]}, {"ada", "ben", "cem"}),
         ({"blanks": [BLANK]}, {"ben"}),
-        ({"versions": ["0" * 64]}, set()),
+        ({"blanks": ["a"]}, {"ben"}),
         ({"students": ["ada", "ben"], "blanks": [BLANK]}, {"ben"}),
     ],
     ids=lambda value: str(sorted(value) if isinstance(value, set) else value),
@@ -276,6 +276,35 @@ def test_selections(api, store, room, instructor, version, selection, expected):
         assert (answer.status_code, "Select something else" in answer.json()["detail"]) == (422, True)
         return
     assert {submission for submission, _ in work(store)} == {found[login] for login in expected}
+
+
+@pytest.mark.parametrize(
+    "selection",
+    [
+        {"students": ["ada", "nobody"]},
+        {"submissions": ["0" * 32]},
+        {"versions": ["0" * 64]},
+        {"blanks": ["nosuch"]},
+        {"verdicts": ["perfect"]},
+    ],
+    ids=str,
+)
+def test_what_a_selection_names_has_to_be_there(api, instructor, version, graded, selection):
+    answer = start(api, instructor, version, selection=selection)
+    assert answer.status_code == 422
+    detail = answer.json()["detail"]
+    assert "There is no" in detail or "verdicts" in detail
+
+
+def test_who_may_not_know_a_grade_is_not_told_it(api, store, room, instructor, version, graded):
+    policy = {"policy": {"visibility_of": {"q": "after_published"}}, "reason": "test"}
+    assert api.put(f"/api/v1/assignments/{ASSIGNMENT}/policy", json=policy, headers=instructor).status_code == 200
+    own = start(api, instructor, version).json()["links"]["self"]
+    work(store, {graded["ada"]: score(sample_reports.passing(), **{BLANK: 0.0})})
+    assert api.post(f"{own}/apply", headers=instructor).status_code == 200
+    (notice,) = api.get("/api/v1/me/notices", headers=room.headers(room.user("ada"))).json()
+    assert "changed, and is shown once it is published: a check was too strict" in notice["body"]
+    assert not any(character.isdigit() for character in notice["body"])
 
 
 def test_what_cannot_be_rescored_is_left_out_by_name(api, store, instructor, version, graded, room):

@@ -92,16 +92,24 @@ def _assert_restored(settings, file, store, graded):
         restore(settings, file)
 
 
-def test_a_damaged_backup_changes_nothing(store, graded, tmp_path):
+@pytest.mark.parametrize(("there", "instead"), [(b"ada report", b"eve report"), (b'"login": "ada"', b'"login": "eve"')])
+def test_a_damaged_backup_changes_nothing(store, graded, tmp_path, there, instead):
     file = tmp_path / "backup.tar"
     backup(store.settings, file)
     content = file.read_bytes()
-    file.write_bytes(content.replace(b"ada report", b"eve report"))
+    assert there in content
+    file.write_bytes(content.replace(there, instead))
     with pytest.raises(BackupError, match="damaged"):
         restore(Settings(data_dir=tmp_path / "restored"), file)
+    assert [path for path in (tmp_path / "restored").rglob("*") if path.is_file()] == []
     file.write_bytes(content[: len(content) // 2])
     with pytest.raises(BackupError, match="not restored"):
         restore(Settings(data_dir=tmp_path / "elsewhere"), file)
+
+
+def test_a_backup_is_a_file(store, tmp_path):
+    with pytest.raises(BackupError, match="is a folder"):
+        backup(store.settings, tmp_path)
 
 
 def test_a_backup_that_fails_leaves_the_last_one(store, graded, tmp_path):

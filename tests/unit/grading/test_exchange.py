@@ -48,9 +48,10 @@ def test_gradescope_is_told_no_status_of_what_nobody_knows():
 
 def test_gradescope_shows_a_blank_when_its_last_check_is_shown():
     report = sample_reports.passing()
-    first, second = report.blanks[0].checks[:2]
-    levels = {first.name: "after_due_date", second.name: "hidden"}
-    results = json.loads(gradescope_results(report, lambda blank, check: levels.get(check, "visible")))
+    blank = report.blanks[0]
+    first, second = blank.checks[:2]
+    levels = {(blank.id, first.name): "after_due_date", (blank.id, second.name): "hidden"}
+    results = json.loads(gradescope_results(report, lambda *check: levels.get(check, "visible")))
     assert [test["visibility"] for test in results["tests"]][:2] == ["hidden", "visible"]
     assert "score" not in results  # it would go before the sum of what is visible
 
