@@ -46,8 +46,8 @@ class Settings(BaseSettings):
     train: bool = True  # False: checks only, for a course that wants no training
     # What a worker takes. None: checks and training, on a GPU where there is one.
     needs: list[Need] | None = None
-    # As much as `grading.archive` reads, and no more than that has any use.
-    max_upload_bytes: int = Field(default=20 * 2**20, gt=0)
+    # As much as `grading.archive` reads at most
+    max_upload_bytes: int = Field(default=20 * 2**20, gt=0, le=20 * 2**20)
     max_files: int = Field(default=50, gt=0)  # per submission: a hand-in has one to five
     # Live submissions that may wait; whoever comes then is told when to come back. An hour's work of ten workers.
     max_waiting: int = Field(default=2000, gt=0)
