@@ -150,10 +150,10 @@ def _owner(place: PurePosixPath, people: _People, owners: _Owners) -> tuple[User
     if _GRADESCOPE.fullmatch(first) and first not in people:
         if first not in owners:
             raise LookupError(f"{METADATA} says nothing of {first}.")
-        if len(owners[first]) > 1:
-            group = ", ".join(submitter[0] for submitter in owners[first])
-            raise LookupError(f"A group handed it in: {group}. Bring a copy in for each, named after the login.")
-        return people.by_id(*owners[first][0]), place.name
+        group = {(user := people.by_id(*known)).login: user for known in owners[first]}
+        if len(group) > 1:
+            raise LookupError(f"A group handed it in: {', '.join(group)}. Bring a copy in for each, named by login.")
+        return next(iter(group.values())), place.name
     if match := _MOODLE.fullmatch(first):
         return people.by_name(match["name"]), place.name
     return people.by_id(first), place.name

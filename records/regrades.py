@@ -9,7 +9,7 @@ Applying moves `Grading.counts` from one grading of each submission to another, 
 Overrides, comments and decisions by hand belong to submissions, not to gradings, and so stay whatever is applied.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -380,19 +380,25 @@ def _progress(session: Session, regrade_id: int) -> dict[State, int]:
 
 def _resolved(session: Session, assignment_id: str, selection: Selection, pack: Pack) -> Selection:
     """The selection with blanks by their ids. Raises `LookupError` for what it names and there is not."""
-    handed_in = select(Submission.id).where(Submission.assignment == assignment_id)
-    _refuse_unknown("student", selection.students, session.scalars(select(User.login)).all)
-    _refuse_unknown("submission of this assignment", selection.submissions, session.scalars(handed_in).all)
-    _refuse_unknown("version", selection.versions, session.scalars(select(Version.id)).all)
+    handed_in = select(Submission.user_id).where(Submission.assignment == assignment_id)
     ids = {name: blank.id for blank in pack.blanks for name in blank.names}
-    _refuse_unknown("blank", selection.blanks, lambda: list(ids))
-    if selection.blanks is None:
+    known = {
+        "student who handed in": select(User.login).where(User.id.in_(handed_in)),
+        "submission of this assignment": select(Submission.id).where(Submission.assignment == assignment_id),
+        "version": select(Version.id),
+    }
+    named = (selection.students, selection.submissions, selection.versions)
+    for (what, query), names in zip(known.items(), named, strict=True):
+        if names:
+            _refuse_unknown(what, names, session.scalars(query))
+    if not selection.blanks:
         return selection
+    _refuse_unknown("blank", selection.blanks, ids)
     return selection.model_copy(update={"blanks": tuple(ids[name] for name in selection.blanks)})
 
 
-def _refuse_unknown(what: str, named: Sequence[str] | None, known: Callable[[], Sequence[str]]) -> None:
-    if named and (unknown := sorted(set(named) - set(known()))):
+def _refuse_unknown(what: str, named: Iterable[str], known: Iterable[str]) -> None:
+    if unknown := sorted(set(named) - set(known)):
         raise LookupError(f"There is no {what} {' or '.join(map(repr, unknown))}.")
 
 

@@ -161,7 +161,7 @@ def test_what_a_group_handed_in_is_brought_in_for_each_by_a_person(api, instruct
     files = {"export/submission_metadata.yml": both, "export/submission_12/a.py": code()}
     result = send(api, instructor, files, dry_run="true").json()
     assert result["taken"] == []
-    assert "A group handed it in: ada, 999." in result["unmatched"][0]["why"]
+    assert "A group handed it in: ada, grace." in result["unmatched"][0]["why"]
 
 
 def test_several_files_without_an_archive(api, instructor, classroom):
