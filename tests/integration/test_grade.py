@@ -67,6 +67,13 @@ def test_four_mistakes_are_named_and_nothing_else(sandbox: str, tmp_path: Path) 
     assert "shifted by one" in messages["sample_w"]
 
 
+def test_what_cannot_be_read_is_told_once(sandbox: str, tmp_path: Path) -> None:
+    hand_in = tmp_path / "answers.py"
+    hand_in.write_text("def q(:\n    pass\n\n\nw = 2.0\n")
+    notices = grade(hand_in, sandbox, tmp_path, "--no-train").notices
+    assert len([notice for notice in notices if "not valid Python" in notice]) == 1, notices
+
+
 def test_trained_solution_reaches_the_mark_and_its_own_loop_is_right(sandbox: str, tmp_path: Path) -> None:
     report = grade(PACK.solution, sandbox, tmp_path, "--recipe", "digits16")
     assert (report.verdict, report.score) == ("passed", PACK.max_score)

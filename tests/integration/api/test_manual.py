@@ -123,6 +123,29 @@ def test_points_that_cannot_be_are_refused(api, graded, staff, body):
     assert api.post(f"{graded}/overrides", json=body, headers=staff[Role.GRADER]).status_code == 422
 
 
+def test_what_has_no_report_gets_no_points(api, store, assignment, ada, staff):
+    sent = api.post(f"{assignment}/submissions", files={"files": ("a.py", b"x = 1\n")}, headers=ada).json()
+    body = {"blank": WRONG.id, "points": 1, "reason": "kind"}
+    refused = api.post(f"{sent['links']['self']}/overrides", json=body, headers=staff[Role.GRADER])
+    assert (refused.status_code, refused.json()["type"]) == (409, "urn:noisemark:problem:not-ready")
+    assert api.get("/api/v1/me/notices", headers=ada).json() == []
+
+
+def test_what_staff_cancels_is_audited_and_the_author_told(api, assignment, ada, staff):
+    own, anothers = (
+        api.post(f"{assignment}/submissions", files={"files": ("a.py", content)}, headers=ada).json()
+        for content in (b"x = 1\n", b"x = 2\n")
+    )
+    assert api.post(f"{own['links']['self']}/cancel", headers=ada).status_code == 200
+    cancelled = api.post(f"{anothers['links']['self']}/cancel", headers=staff[Role.GRADER])
+    assert (cancelled.status_code, cancelled.json()["state"]) == (200, "cancelled")
+    entries = api.get(f"/api/v1/courses/{COURSE}/audit", headers=staff[Role.INSTRUCTOR]).json()
+    subjects = [entry["subject"] for entry in entries if entry["action"] == "grading cancelled"]
+    assert subjects == [f"submission {anothers['id']}"]
+    (notice,) = api.get("/api/v1/me/notices", headers=ada).json()
+    assert (notice["submission"], "staff of your course" in notice["body"]) == (anothers["id"], True)
+
+
 def test_a_flag_withholds_points_once_an_instructor_confirms_it(api, store, assignment, ada, staff):
     response = api.post(f"{assignment}/submissions", files={"files": ("a.py", b"x = 1\n")}, headers=ada)
     own = response.json()["links"]["self"]

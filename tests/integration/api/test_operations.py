@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from services import open_store, running_api, running_api_process, wait_until
 
 from records.models import Need, Role
-from records.queue import NewEvent
+from records.queue import NewEvent, Result
 from records.settings import Settings
 from records.workers import Pool, Workers
 
@@ -83,6 +83,13 @@ def test_workers_are_drained_and_go_on(api, store):
         "one": "draining",
         "two": "ready",
     }
+    room = Classroom(store)
+    _, waits = (room.hand_in(None, content, assignment="ddpm") for content in (b"x = 1\n", b"x = 2\n"))
+    result = Result(report_sha256="0" * 64, html_sha256="0" * 64, artifacts=(), outcome={})
+    store.queue.finish(store.queue.claim("one"), result)  # an estimate rests on what was graded before
+    assert api.get(f"/api/v1/submissions/{waits}").json()["seconds_left"] is not None
+    api.put("/api/v1/workers/draining", params={"draining": True})
+    assert api.get(f"/api/v1/submissions/{waits}").json()["seconds_left"] is None  # nobody takes it
     assert api.put("/api/v1/workers/draining", params={"draining": False}).json() == {"workers": 2}
     assert workers.tell("one", [Need.CHECK], fit=True) is False
     unknown = api.put("/api/v1/workers/draining", params={"draining": True, "name": "onw"})
