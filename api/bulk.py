@@ -150,10 +150,11 @@ def _owner(place: PurePosixPath, people: _People, owners: _Owners) -> tuple[User
     if _GRADESCOPE.fullmatch(first) and first not in people:
         if first not in owners:
             raise LookupError(f"{METADATA} says nothing of {first}.")
-        group = {(user := people.by_id(*known)).login: user for known in owners[first]}
+        group = {user.login: user for user in (people.by_id(*known) for known in owners[first])}
         if len(group) > 1:
             raise LookupError(f"A group handed it in: {', '.join(group)}. Bring a copy in for each, named by login.")
-        return next(iter(group.values())), place.name
+        (user,) = group.values()
+        return user, place.name
     if match := _MOODLE.fullmatch(first):
         return people.by_name(match["name"]), place.name
     return people.by_id(first), place.name
