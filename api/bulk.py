@@ -174,8 +174,9 @@ def _gradescope_owners(metadata: bytes) -> _Owners:
             continue
         if line.lstrip().startswith("-") or not submitters:  # an entry of a list: the next of them
             submitters.append([])
-        if match := re.fullmatch(r"[\s-]*:(?:sid|email):\s*[\"']?([^\"']+?)[\"']?\s*", line):
-            submitters[-1].append(match[1])
+        key, _, value = line.lstrip("- \t").partition(": ")
+        if key in (":sid", ":email") and (known := value.strip().strip("\"'")):
+            submitters[-1].append(known)
     named = {submission: [known for known in found if known] for submission, found in owners.items()}
     return {submission: found for submission, found in named.items() if found}
 
