@@ -99,7 +99,7 @@ def _put(tree: ast.AST, old: ast.stmt, new: ast.stmt) -> None:
 
 
 def wrong_answers(grader: Grader, checks: str) -> list[Wrong]:
-    """The wrong answers of the corpora to the blanks that this text of checks names, with their verdicts as they are."""
+    """The wrong answers of the corpora to the blanks that this text of checks names, with their verdicts today."""
     found = []
     for name in ("wrong.md", "wrong-blind.md"):
         for variant in corpus.read(name):
