@@ -12,6 +12,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Literal
 
+from grading.editions import adapt
 from grading.hand_in import HandIn
 from grading.lookalikes import Lookalikes
 from grading.modules import Modules, Statement, Symbol
@@ -69,16 +70,31 @@ class Answer:
 class Harvest:
     answers: dict[str, Answer]  # every blank's, by id, in the pack's order
     notices: tuple[str, ...]  # for the student, about the hand-in as a whole
+    edition: str | None = None  # id of the edition of the course that it is of; None: it shows too few signs of any
+    corrections: tuple[str, ...] = ()  # of what that edition gives, by name
     slicer: Slicer = field(repr=False, compare=False)
     slices: dict[str, Slice] = field(repr=False, compare=False)  # of the answers that were found, by id
 
 
-def harvest(hand_in: HandIn, pack: Pack) -> Harvest:
-    """Take the answer to every blank of a pack out of a hand-in.
+def harvest(hand_in: HandIn, pack: Pack, corrections_off: frozenset[str] = frozenset()) -> Harvest:
+    """Take the answer to every blank of a pack out of a hand-in, held to its own edition of the course.
 
+    `corrections_off`: names of corrections of an edition that are not made.
     Raises `BadInput` where the hand-in holds more statements than can be sorted out.
     """
-    return _Harvester(hand_in, pack).harvest()
+    adapted = adapt(hand_in, pack, corrections_off)
+    found = _Harvester(adapted.hand_in, pack).harvest()
+    answers = found.answers | {
+        blank_id: _as_started(found.answers[blank_id], place)
+        for blank_id, place in adapted.untouched.items()
+        if found.answers[blank_id].status == "not_attempted"
+    }
+    return replace(found, answers=answers, edition=adapted.edition, corrections=adapted.corrections)
+
+
+def _as_started(answer: Answer, place: str) -> Answer:
+    message = f"`{answer.found_as}` still has the value that the notebook starts with ({place}). Choose one yourself."
+    return replace(answer, message=message)
 
 
 def closure(harvest: Harvest, roots: Iterable[str]) -> frozenset[str]:

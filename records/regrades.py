@@ -459,7 +459,16 @@ def _stored(
         )
         .order_by(Grading.id)
     )
-    return {(found.submission_id, found.recipe, found.basis_id): found for found in session.scalars(done)}
+    policy = Policy.model_validate(session.get_one(Assignment, assignment_id).policy)
+
+    def as_now(found: Grading) -> bool:
+        """Whether it was checked with the corrections that the assignment has now; `rescore` keeps to its basis'."""
+        off = (found.outcome or {}).get("corrections_off", [])
+        return mode is Mode.RESCORE or off == sorted(policy.corrections_off)
+
+    return {
+        (found.submission_id, found.recipe, found.basis_id): found for found in session.scalars(done) if as_now(found)
+    }
 
 
 def _estimate(session: Session, mode: Mode, number: int) -> float | None:
