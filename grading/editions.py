@@ -8,7 +8,7 @@ starts with, the placeholder takes its place: nobody has answered yet. Nothing i
 
 import ast
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from grading.hand_in import HandIn, SourceFile
@@ -32,7 +32,7 @@ class Adapted:
     hand_in: HandIn  # with a notice for each correction
     edition: str | None = None  # id; None: it shows too few signs of any
     corrections: tuple[str, ...] = ()  # that were made, by name
-    untouched: Mapping[str, str] = field(default_factory=dict)  # ids of blanks as the notebook starts -> place, in words
+    untouched: Mapping[str, str] = field(default_factory=dict)  # blanks with the value that they start with -> place
 
 
 def adapt(hand_in: HandIn, pack: Pack, switched_off: frozenset[str] = frozenset()) -> Adapted:
@@ -340,14 +340,14 @@ def _empty_start(text: _Text, blank: Blank) -> str | None:
     return place
 
 
-def _top_level_bindings(tree: ast.Module, names: Iterable[str]) -> Iterator[ast.AST]:
+def _top_level_bindings(tree: ast.Module, names: Container[str]) -> Iterator[ast.AST]:
     """What may give a global name a value: assignments, and whatever else binds it or says `global`."""
     todo: list[ast.AST] = list(reversed(tree.body))
     while todo:
         node = todo.pop()
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             inner = (part for part in ast.walk(node) if isinstance(part, ast.Global))
-            yield from (part for part in inner if not set(names).isdisjoint(part.names))
+            yield from (part for part in inner if any(name in names for name in part.names))
         if _binds(node) in names or (isinstance(node, ast.Assign | ast.AnnAssign) and _target(node) in names):
             yield node
         elif not isinstance(node, _SCOPES):
