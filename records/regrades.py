@@ -485,8 +485,8 @@ def _estimate(session: Session, mode: Mode, number: int) -> float | None:
 def _warnings(mode: Mode, changed: Sequence[str]) -> list[str]:
     """What a mode leaves as it was, though the new version says otherwise."""
     found = []
-    checks = [name for name in changed if name.startswith("checks/") or name == "solution.py"]
-    training = [name for name in changed if name in ("harness.py", "recipes.toml")]
+    checks = [name for name in changed if name.startswith("checks/") or name in ("solution.py", "editions.toml")]
+    training = [name for name in changed if name in ("harness.py", "recipes.toml", "editions.toml")]
     if mode is Mode.RESCORE and checks:
         found.append(f"{', '.join(checks)} changed: rescore does not run checks again, recheck does.")
     if mode is not Mode.FULL and training:
