@@ -2,27 +2,20 @@
 
 Before answers are taken out of a hand-in, it is adapted to its own edition: lines of the course's own that are known to
 be wrong are put right, and imports that the course forgot are added. Both in the text alone, line for line, so that
-checks and training meet the same code, and places in messages hold. Where a value still is the one that the notebook
-starts with, the placeholder takes its place: nobody has answered yet. Nothing is run.
+checks and training meet the same code, and places in messages hold. Nothing is run.
 """
 
 import ast
-from collections import defaultdict
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
-from grading.hand_in import HandIn, SourceFile
-from grading.placeholders import PLACEHOLDER
-from grading.source import Piece, parse
-from reference.pack import Blank, Edition, Pack, Sign, Slip
+from grading.changes import Text, Where, binds, same
+from grading.hand_in import HandIn
+from grading.source import parse
+from grading.starts import empty_starts
+from reference.pack import Edition, Pack, Sign, Slip
 
 LEAST_SIGNS = 2  # one alone may be chance, or a mistake of the student's that reads as another edition does
-IMPORT_CELL = "the course's imports"  # what tracebacks would call the place of an import that was added
-_LAYOUT = frozenset({"ctx", "kind", "type_comment"})  # fields of a syntax tree that say nothing of the program
-_SCOPES = (
-    *(ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda),
-    *(ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp),
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,15 +25,15 @@ class Adapted:
     hand_in: HandIn  # with a notice for each correction
     edition: str | None = None  # id; None: it shows too few signs of any
     corrections: tuple[str, ...] = ()  # that were made, by name
-    untouched: Mapping[str, str] = field(default_factory=dict)  # blanks with the value that they start with -> place
+    as_started: Mapping[str, str] = field(default_factory=dict)  # blanks with the value that they start with -> place
 
 
 def adapt(hand_in: HandIn, pack: Pack, switched_off: frozenset[str] = frozenset()) -> Adapted:
-    """Find out which edition a hand-in is of, and put right what that edition gives.
+    """Find out which edition a hand-in is of, put right what that edition gives, and empty what still is as it starts.
 
     `switched_off`: names of corrections that are not made.
     """
-    text = _Text(hand_in)
+    text = Text(hand_in)
     edition = _recognise(text, pack)
     corrections: dict[str, list[str]] = {}  # remarks, by name of the correction
     if edition is not None:
@@ -51,97 +44,19 @@ def adapt(hand_in: HandIn, pack: Pack, switched_off: frozenset[str] = frozenset(
                 ]
         if edition.imports_correction not in switched_off:
             corrections[edition.imports_correction] = _add_imports(text, edition)
-    untouched = {blank.id: place for blank in pack.blanks if (place := _empty_start(text, blank)) is not None}
+    as_started = empty_starts(text, pack)
     return Adapted(
         hand_in=text.written([remark for remarks in corrections.values() for remark in remarks]),
         edition=edition.id if edition else None,
         corrections=tuple(name for name, remarks in corrections.items() if remarks),
-        untouched=untouched,
+        as_started=as_started,
     )
-
-
-class _Text:
-    """The text of a hand-in, its syntax trees, and what is to be changed in it."""
-
-    def __init__(self, hand_in: HandIn) -> None:
-        self.hand_in = hand_in
-        self.trees = {
-            (index, number): parse(piece.source)
-            for index, file in enumerate(hand_in.files)
-            for number, piece in enumerate(file.pieces)
-            if piece.fault is None
-        }
-        self.nodes: dict[type[ast.AST], list[tuple[_Where, ast.AST]]] = defaultdict(list)
-        self.bodies: list[list[ast.stmt]] = []
-        for where, tree in self.trees.items():
-            for node in ast.walk(tree):
-                self.nodes[type(node)].append((where, node))
-                bodies = (getattr(node, name, None) for name in ("body", "orelse", "finalbody"))
-                self.bodies += [body for body in bodies if isinstance(body, list) and body]
-        self._changes: dict[_Where, list[tuple[ast.expr, str]]] = defaultdict(list)
-        self._imports: dict[int, list[str]] = defaultdict(list)
-
-    def functions(self, names: Iterable[str]) -> Iterator[tuple["_Where", ast.FunctionDef]]:
-        """The definitions of functions that have one of these names."""
-        for where, node in self.nodes[ast.FunctionDef]:
-            if isinstance(node, ast.FunctionDef) and node.name in names:
-                yield where, node
-
-    def place(self, where: "_Where", node: ast.expr | ast.stmt) -> str:
-        piece = self._piece(where)
-        return f"{piece.label}, line {piece.line + node.lineno - 1}"
-
-    def source(self, where: "_Where", node: ast.expr) -> str:
-        return ast.get_source_segment(self._piece(where).source, node) or ast.unparse(node)
-
-    def change(self, where: "_Where", node: ast.expr, text: str) -> None:
-        """Write `text` in place of an expression."""
-        self._changes[where].append((node, text))
-
-    def add_import(self, index: int, statement: str) -> None:
-        """Put an import in front of a file."""
-        self._imports[index].append(statement)
-
-    def written(self, remarks: Sequence[str]) -> HandIn:
-        """The hand-in with all changes, and with remarks to the student."""
-        if not (self._changes or self._imports):
-            return self.hand_in
-        files = tuple(self._written_file(index, file) for index, file in enumerate(self.hand_in.files))
-        return replace(self.hand_in, files=files, notices=(*self.hand_in.notices, *remarks))
-
-    def _written_file(self, index: int, file: SourceFile) -> SourceFile:
-        pieces = [
-            replace(piece, source=_rewritten(piece.source, self._changes[index, number]))
-            if (index, number) in self._changes
-            else piece
-            for number, piece in enumerate(file.pieces)
-        ]
-        if index in self._imports:
-            pieces.insert(0, Piece(label=IMPORT_CELL, line=1, source="\n".join(self._imports[index]) + "\n"))
-        return replace(file, pieces=tuple(pieces))
-
-    def _piece(self, where: "_Where") -> Piece:
-        return self.hand_in.files[where[0]].pieces[where[1]]
-
-
-_Where = tuple[int, int]  # index of the file, index of the piece in it
-
-
-def _rewritten(source: str, changes: Iterable[tuple[ast.expr, str]]) -> str:
-    """The source with some expressions replaced; every line keeps its number."""
-    lines = source.split("\n")
-    for node, text in sorted(changes, key=lambda change: (change[0].lineno, change[0].col_offset), reverse=True):
-        first, last = node.lineno - 1, (node.end_lineno or node.lineno) - 1
-        head, tail = lines[first].encode()[: node.col_offset], lines[last].encode()[node.end_col_offset :]
-        # What stood on several lines stood in brackets, where line ends mean nothing
-        lines[first : last + 1] = (head.decode() + text + "\n" * (last - first) + tail.decode()).split("\n")
-    return "\n".join(lines)
 
 
 # --- which edition ----------------------------------------------------------------------------------------------
 
 
-def _recognise(text: _Text, pack: Pack) -> Edition | None:
+def _recognise(text: Text, pack: Pack) -> Edition | None:
     """The edition with the most signs; None where there are too few, or as many of another one."""
     counts = {edition.id: _count(text, edition, pack) for edition in pack.editions.values()}
     ranking = sorted(counts, key=counts.__getitem__, reverse=True)
@@ -152,13 +67,13 @@ def _recognise(text: _Text, pack: Pack) -> Edition | None:
     return pack.editions[ranking[0]]
 
 
-def _count(text: _Text, edition: Edition, pack: Pack) -> int:
+def _count(text: Text, edition: Edition, pack: Pack) -> int:
     """How many signs of an edition there are. A slip of its own that stands as it was given is one too."""
     slips = any(True for slip in edition.slips for _ in _slips(text, slip, pack))
     return slips + sum(_shows(text, sign) for sign in edition.signs)
 
 
-def _shows(text: _Text, sign: Sign) -> bool:
+def _shows(text: Text, sign: Sign) -> bool:
     found = not sign.code or any(_occurs(text, parse(code).body) for code in sign.code)
     if not found or not sign.lacks:
         return found
@@ -167,33 +82,16 @@ def _shows(text: _Text, sign: Sign) -> bool:
     return all(_bound_name(statement) in lacking - bound for statement in sign.lacks)
 
 
-def _occurs(text: _Text, pattern: list[ast.stmt]) -> bool:
+def _occurs(text: Text, pattern: list[ast.stmt]) -> bool:
     """Whether an expression stands somewhere, or statements follow one another."""
     if len(pattern) == 1 and isinstance(pattern[0], ast.Expr):
         expression = pattern[0].value
-        return any(_same(expression, node) for _, node in text.nodes[type(expression)])
+        return any(same(expression, node) for _, node in text.nodes[type(expression)])
     return any(
-        all(_same(wanted, found) for wanted, found in zip(pattern, body[start:], strict=False))
+        all(same(wanted, found) for wanted, found in zip(pattern, body[start:], strict=False))
         for body in text.bodies
         for start in range(len(body) - len(pattern) + 1)
     )
-
-
-def _same(pattern: object, node: object, names: Mapping[str, frozenset[str]] | None = None) -> bool:
-    """Whether two syntax trees are the same program; `names`: what a name of the pattern may be called instead."""
-    if isinstance(pattern, ast.Name):
-        return isinstance(node, ast.Name) and node.id in (names or {}).get(pattern.id, {pattern.id})
-    if type(pattern) is not type(node):
-        return False
-    if isinstance(pattern, ast.AST):
-        return all(
-            _same(value, getattr(node, name, None), names)
-            for name, value in ast.iter_fields(pattern)
-            if name not in _LAYOUT
-        )
-    if isinstance(pattern, list) and isinstance(node, list):
-        return len(pattern) == len(node) and all(_same(a, b, names) for a, b in zip(pattern, node, strict=True))
-    return pattern == node
 
 
 # --- lines that should be others --------------------------------------------------------------------------------
@@ -203,14 +101,16 @@ def _same(pattern: object, node: object, names: Mapping[str, frozenset[str]] | N
 class _Found:
     """A slip that stands as it was given."""
 
-    where: _Where
+    where: Where
     function: str
     argument: ast.expr
     should: str  # in the student's names
 
 
-def _slips(text: _Text, slip: Slip, pack: Pack) -> Iterator[_Found]:
-    for where, function in text.functions(pack.blank(slip.blank).names):
+def _slips(text: Text, slip: Slip, pack: Pack) -> Iterator[_Found]:
+    for where, function in text.functions():
+        if function.name not in pack.blank(slip.blank).names:
+            continue
         arguments = [*function.args.posonlyargs, *function.args.args]
         own = {ours: argument.arg for ours, argument in zip(slip.parameters, arguments, strict=False)}
         if len(own) < len(slip.parameters):
@@ -221,7 +121,7 @@ def _slips(text: _Text, slip: Slip, pack: Pack) -> Iterator[_Found]:
         for call in ast.walk(function):
             if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == own[slip.argument_of]:
                 for argument in [*call.args, *(keyword.value for keyword in call.keywords)]:
-                    if any(_same(pattern, argument, names) for pattern in patterns):
+                    if any(same(pattern, argument, names) for pattern in patterns):
                         yield _Found(
                             where=where, function=function.name, argument=argument, should=_renamed(slip.should, own)
                         )
@@ -235,7 +135,7 @@ def _renamed(expression: str, names: Mapping[str, str]) -> str:
     return ast.unparse(tree)
 
 
-def _correct(text: _Text, found: _Found, slip: Slip) -> str:
+def _correct(text: Text, found: _Found, slip: Slip) -> str:
     """Put a slip right. Returns the remark."""
     text.change(found.where, found.argument, found.should)
     return (
@@ -248,7 +148,7 @@ def _correct(text: _Text, found: _Found, slip: Slip) -> str:
 # --- imports that should be there -------------------------------------------------------------------------------
 
 
-def _add_imports(text: _Text, edition: Edition) -> list[str]:
+def _add_imports(text: Text, edition: Edition) -> list[str]:
     """Add what the import cell lacks to the files that use it. Returns the remark, where there is one to make."""
     added: dict[str, str] = {}  # place of the first use, by import
     for index in range(len(text.hand_in.files)):
@@ -266,7 +166,7 @@ def _add_imports(text: _Text, edition: Edition) -> list[str]:
     ]
 
 
-def _lacking(text: _Text, index: int, imports: Iterable[str]) -> dict[str, str]:
+def _lacking(text: Text, index: int, imports: Iterable[str]) -> dict[str, str]:
     """The names that a file uses and binds nowhere, of those that these imports would bind; where the first use is."""
     wanted = {_bound_name(statement) for statement in imports} - _bound(text, index)
     found: dict[str, str] = {}
@@ -276,28 +176,15 @@ def _lacking(text: _Text, index: int, imports: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def _bound(text: _Text, index: int) -> set[str]:
+def _bound(text: Text, index: int) -> set[str]:
     """All names that a file gives a meaning anywhere."""
     kinds = (ast.Name, ast.alias, ast.arg, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
     return {
         name
         for kind in kinds
         for where, node in text.nodes[kind]
-        if where[0] == index and (name := _binds(node)) is not None
+        if where[0] == index and (name := binds(node)) is not None
     }
-
-
-def _binds(node: ast.AST) -> str | None:
-    match node:
-        case ast.Name(id=name, ctx=ast.Store()) | ast.arg(arg=name):
-            return name
-        case ast.alias(name=name, asname=None):
-            return name.split(".")[0]
-        case ast.alias(asname=name):
-            return name
-        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
-            return name
-    return None
 
 
 def _bound_name(statement: str) -> str:
@@ -305,61 +192,3 @@ def _bound_name(statement: str) -> str:
     node = ast.parse(statement).body[0]
     assert isinstance(node, ast.Import | ast.ImportFrom)  # the pack takes nothing else
     return node.names[0].asname or node.names[0].name.split(".")[0]
-
-
-# --- values as the notebook starts ------------------------------------------------------------------------------
-
-
-def _empty_start(text: _Text, blank: Blank) -> str | None:
-    """Put the placeholder where a file's only value for a blank is the one that the notebook starts with.
-
-    The same number in another spelling (`0` for `0.0`), a second assignment, a loop over values: whoever wrote that has
-    chosen, even if it came to the same. Each file by itself, as an untouched starter may lie beside the answers.
-    Returns the place, or the last of several.
-    """
-    if not blank.starts_as:
-        return None
-    starts = [ast.parse(start, mode="eval").body for start in blank.starts_as]
-    place = None
-    for index in range(len(text.hand_in.files)):
-        bindings = [
-            (where, node)
-            for where, tree in text.trees.items()
-            if where[0] == index
-            for node in _top_level_bindings(tree, blank.names)
-        ]
-        as_given = [
-            (where, value)
-            for where, node in bindings
-            if (value := _assigned_alone(node)) is not None and any(_same(start, value) for start in starts)
-        ]
-        if as_given and len(as_given) == len(bindings):
-            for where, value in as_given:
-                text.change(where, value, PLACEHOLDER)
-                place = text.place(where, value)
-    return place
-
-
-def _top_level_bindings(tree: ast.Module, names: Container[str]) -> Iterator[ast.AST]:
-    """What may give a global name a value: assignments, and whatever else binds it or says `global`."""
-    todo: list[ast.AST] = list(reversed(tree.body))
-    while todo:
-        node = todo.pop()
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            inner = (part for part in ast.walk(node) if isinstance(part, ast.Global))
-            yield from (part for part in inner if any(name in names for name in part.names))
-        if _binds(node) in names or (isinstance(node, ast.Assign | ast.AnnAssign) and _target(node) in names):
-            yield node
-        elif not isinstance(node, _SCOPES):
-            todo.extend(reversed(list(ast.iter_child_nodes(node))))
-
-
-def _assigned_alone(node: ast.AST) -> ast.expr | None:
-    """The value of an assignment to one name."""
-    return node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
-
-
-def _target(node: ast.Assign | ast.AnnAssign) -> str | None:
-    """The name that an assignment gives a value, where it is one name alone."""
-    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-    return targets[0].id if len(targets) == 1 and isinstance(targets[0], ast.Name) else None

@@ -60,7 +60,7 @@ def harvest(hand_in: HandIn, pack: Pack, corrections_off: frozenset[str] = froze
     found = _Harvester(adapted.hand_in, pack).harvest()
     answers = found.answers | {
         blank_id: _as_started(found.answers[blank_id], place)
-        for blank_id, place in adapted.untouched.items()
+        for blank_id, place in adapted.as_started.items()
         if found.answers[blank_id].status == "not_attempted"
     }
     return replace(found, answers=answers, edition=adapted.edition, corrections=adapted.corrections)

@@ -194,6 +194,7 @@ STARTS = [
     "w = 0.0\nw = 0.0\n",
     "w = 0.0\n\ndef f(x):\n    w = torch.tensor([x])\n    return w\n",
     "w = 0.0\nweights = [w for w in range(3)]\n",
+    "def main():\n    w = 0.0\n    x_0 = sample_w(model, c, w)\n\n\nmain()\n",
 ]
 SET_ANEW = [
     "w = 0\n",
@@ -206,6 +207,7 @@ SET_ANEW = [
     "w = 0.0\nfor w in (0.0, 1.0):\n    print(w)\n",
     "w = 0.0\n\ndef choose():\n    global w\n    w = 2.0\n",
     "w, v = 0.0, 1.0\n",
+    "def main():\n    w = 0.0\n    w = w + 1\n    x_0 = sample_w(model, c, w)\n\n\nmain()\n",
 ]
 
 
@@ -219,6 +221,11 @@ def test_a_value_as_the_notebook_starts_with_is_not_attempted(source: str) -> No
 @pytest.mark.parametrize("source", SET_ANEW)
 def test_a_value_that_was_set_anew_is_an_answer(source: str) -> None:
     assert answer(source).status == "found"
+
+
+def test_a_name_of_a_functions_own_is_no_start() -> None:
+    source = "def total(parts):\n    w = 0.0\n    return w\n"
+    assert text_of(of(source)) == source
 
 
 @pytest.mark.parametrize("names", [("answers.py", "starter.py"), ("starter.py", "answers.py")])
