@@ -64,6 +64,7 @@ def grade(
     device: str,
     emit: Emit,
     known: Known = Known(),
+    corrections_off: frozenset[str] = frozenset(),
 ) -> Grading:
     """Grade a hand-in, computing with one thread from then on.
 
@@ -80,12 +81,14 @@ def grade(
         emit: called with each event, from this thread.
         known: results that are taken over. With checks and training both known no guest is started: what remains are
             points, tiers and words by this pack.
+        corrections_off: names of corrections of the pack's editions that the assignment does without; with known
+            checks it is what held for them.
 
     Raises:
         InfrastructureFault: something of ours failed, or a data set is missing. Nothing a student does leads there.
     """
     try:
-        return _grade(hand_in, pack, recipe, backend, key, train, device, emit, known)
+        return _grade(hand_in, pack, recipe, backend, key, train, device, emit, known, corrections_off)
     except SandboxError as error:
         raise InfrastructureFault(str(error)) from error
 
@@ -100,14 +103,19 @@ def _grade(
     device: str,
     emit: Emit,
     known: Known,
+    corrections_off: frozenset[str],
 ) -> Grading:
     clock = Clock(emit)
     seeds = Seeds(key, hand_in.sha256)
     equipment: Equipment | None = None
+    not_made = corrections_off
+    if known.checks is not None:  # the policy may have changed since, and all that follows belongs to these checks
+        corrections_off = frozenset(known.checks.provenance.corrections_off)
+        not_made = pack.corrections - set(known.checks.provenance.corrections)
     # Started first where it is needed, see above
     with nullcontext() if known.checks is not None else backend.start(Limits()) as guest:
         with clock.stage("inspect"):
-            answers = harvest(hand_in, pack)
+            answers = harvest(hand_in, pack, not_made)
         if guest is not None or train:
             reference = _load_reference(pack)
         if train:
@@ -160,6 +168,9 @@ def _grade(
             image=backend.image,
             sandboxed=backend.sandboxed,
             device=device,
+            edition=answers.edition,
+            corrections=list(answers.corrections),
+            corrections_off=sorted(corrections_off),
             versions={"python": platform.python_version()} | {part: version(part) for part in PARTS},
             seconds=dict(clock.seconds),
             reused=[name for name, report in (("check", known.checks), ("train", known.training)) if report],

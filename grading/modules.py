@@ -9,7 +9,7 @@ import builtins
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
@@ -69,6 +69,7 @@ class Modules:
         self._names = [_dotted_name(file.name) for file in hand_in.files]
         self._siblings: dict[Symbol, int | Symbol] = {}  # names bound by imports of other modules handed in
         self._prefixes: list[dict[str, int]] = [{} for _ in hand_in.files]  # dotted name of a module -> its index
+        self._missing_prefixes: dict[Symbol, dict[str, str]] = {}  # modules that only bring givens, not handed in
         self._sibling_stars: dict[int, list[int]] = defaultdict(list)
         self.stars: dict[int, list[Statement]] = defaultdict(list)
         self.bindings: dict[Symbol, list[Statement]] = defaultdict(list)
@@ -215,8 +216,11 @@ class Modules:
 
     # -- what names refer to
 
-    def resolve(self, module: int, name: str) -> Symbol | None:
-        """Where a global name of a module is defined in the hand-in; None if it is not."""
+    def resolve(self, module: int, name: str, *, quietly: bool = False) -> Symbol | None:
+        """Where a global name of a module is defined in the hand-in; None if it is not.
+
+        A name taken from a module that it is not imported from becomes a notice, unless `quietly`.
+        """
         seen: set[Symbol] = set()
         symbol = (module, name)
         while symbol not in seen:
@@ -234,7 +238,7 @@ class Modules:
         if (module, name) in self._siblings or name in BUILTINS or self.stars[module]:
             return None
         fallback = self._fallbacks.get(name)
-        if fallback is not None and (module, name) not in self._borrowed:
+        if fallback is not None and not quietly and (module, name) not in self._borrowed:
             self._borrowed.add((module, name))
             self.notices.append(
                 f"`{name}` is used in `{self._names[module]}` but defined in `{self._names[fallback[0]]}`, "
@@ -245,6 +249,8 @@ class Modules:
     def resolve_dotted(self, module: int, text: str) -> Symbol | None:
         """Where `ddpm.q` is defined, `ddpm` being a module that was handed in too."""
         prefix, _, name = text.rpartition(".")
+        if (module, prefix) in self._missing_prefixes:
+            return module, self._missing_prefixes[module, prefix][name]
         target = self._prefixes[module].get(prefix)
         return None if target is None else self.resolve(target, name)
 
@@ -253,9 +259,40 @@ class Modules:
             prefix.split(".")[0] == name for prefix in self._prefixes[module]
         )
 
+    def stub_of(self, module: int, name: str) -> str | None:
+        """The module that guests replace by an inert object, where a name is imported from such a one."""
+        imported = [_imported_from(statement.node) for statement in self.bindings.get((module, name), [])]
+        return next((top for top in imported if top in self._stubs), None)
+
     def comes_from_stub(self, module: int, name: str) -> bool:
         """Whether a name is imported from a module that guests replace by an inert object."""
-        return any(_imported_from(statement.node) in self._stubs for statement in self.bindings.get((module, name), []))
+        return self.stub_of(module, name) is not None
+
+    def missing_module(self, statement: Statement) -> str | None:
+        """The module that an import takes from, where it was not handed in and no guest has it, as far as is known."""
+        node = statement.node
+        if not isinstance(node, ast.Import | ast.ImportFrom):
+            return None
+        top = _imported_from(node) or ""
+        known = top in GUEST_MODULES or top in sys.stdlib_module_names or top in self._stubs
+        if known and not (isinstance(node, ast.ImportFrom) and node.level):
+            return None
+        return node.names[0].name if isinstance(node, ast.Import) else node.module or node.names[0].name
+
+    def take_from_missing(self, module: int, prefix: str, names: Mapping[str, str]) -> list[str]:
+        """Let `configs.T` mean the given where `configs` was not handed in; return what is used of it that way.
+
+        `names`: canonical name of each given, by all its names. Where anything else of the module is used, it stays as
+        it is.
+        """
+        texts = [text for item in self.statements if item.module == module for _, text in item.usage.dotted]
+        used = [text.split(".")[prefix.count(".") + 1] for text in texts if text.startswith(f"{prefix}.")]
+        if not used or not set(used) <= names.keys():
+            return []
+        self._missing_prefixes[module, prefix] = dict(names)
+        self.bindings.pop((module, prefix), None)
+        self._prefixes[module][prefix] = module  # a module's name: no slice asks where it is defined
+        return sorted(set(used))
 
     def is_incidental(self, statement: Statement, name: str) -> bool:
         """Whether a statement binds a name as a loop's variable and the like, or to what plotting made."""

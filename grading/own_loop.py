@@ -27,6 +27,7 @@ from sandbox.session import Callback, CallbackRefused
 MAX_DEVIATIONS = 7.0
 # The last step adds no noise; single precision leaves some 1e-5 of images in [-1, 1]
 LAST_STEP_TOLERANCE = 1e-3
+_MODEL_ARGUMENTS = ("x", "t", "c", "c_mask")  # of the assignment's network, by which a loop may name them
 MAX_ROWS = 4  # times the images, in one call: keep and drop at once are two
 MAX_CALLS = 4  # times the steps: keep and drop one after the other are two
 # 150 steps take some 8 s on two cores, most of it in the other session
@@ -100,9 +101,12 @@ def _watch(calls: list[_Call], recipe: Recipe, predict: Predict, own: Tensor) ->
     pixels = (1, recipe.image_size, recipe.image_size)
 
     def model(*args: Any, **kwargs: Any) -> Tensor:
-        if kwargs or len(args) != 4 or not all(isinstance(arg, Tensor) for arg in args):
+        asked = dict(zip(_MODEL_ARGUMENTS, args, strict=False)) | kwargs
+        if len(args) + len(kwargs) != 4 or asked.keys() != set(_MODEL_ARGUMENTS):
             raise CallbackRefused("the network takes x, t, the context and its mask, four tensors")
-        x, t, context, mask = args
+        x, t, context, mask = (asked[name] for name in _MODEL_ARGUMENTS)
+        if not all(isinstance(value, Tensor) for value in (x, t, context, mask)):
+            raise CallbackRefused("the network takes x, t, the context and its mask, four tensors")
         if x.ndim != 4 or x.shape[1:] != pixels or not 0 < len(x) <= MAX_ROWS * len(own):
             raise CallbackRefused(f"the network takes images [B, {', '.join(map(str, pixels))}], not {list(x.shape)}")
         if len(calls) >= MAX_CALLS * recipe.timesteps:

@@ -259,6 +259,9 @@ class Provenance(_Part):
     image: str | None = None  # digest of the image that the guest ran in; None: it was none
     sandboxed: bool  # False: student code ran without a sandbox; shown in red
     device: str
+    edition: str | None = None  # of the course, that the hand-in was recognised as being of
+    corrections: list[str] = []  # of what that edition gives, by name
+    corrections_off: list[str] = []  # that the assignment does without
     versions: dict[str, str]
     seconds: dict[str, float]  # per stage
     reused: list[str] = []  # stages whose results an earlier grading of the same hand-in had found
@@ -334,6 +337,7 @@ def outcome(report: Report) -> dict[str, Any]:
             for blank in report.blanks
         },
         "flags": [flag.id for flag in report.flags],
+        "corrections_off": report.provenance.corrections_off,
     }
 
 

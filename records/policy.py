@@ -96,6 +96,7 @@ class Policy(_Part):
     visibility_of: dict[str, Level] = {}  # `blank`, or `blank/check`, which goes before its blank
     hints: HintRules = HintRules()
     exam: Exam | None = None
+    corrections_off: tuple[str, ...] = ()  # of what editions of the course give wrong, as `edition/correction`
 
     @field_validator("time_zone")
     @classmethod

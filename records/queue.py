@@ -25,6 +25,7 @@ from sqlalchemy.orm import Session
 
 from records.database import Database
 from records.models import Artifact, Assignment, Event, Grading, Mode, Need, State, Submission, Worker, utc_now
+from records.policy import Policy
 from records.settings import Settings
 
 CPU_NEEDS = (Need.CHECK, Need.TRAIN_CPU)
@@ -65,6 +66,7 @@ class Lease:
     sha256: str  # of the hand-in
     checked_sha256: str | None  # report of the checks, where this is the training that follows them
     basis: Basis | None
+    corrections_off: frozenset[str] = frozenset()  # as the assignment's policy has them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +128,7 @@ class Queue:
             if grading is None:
                 return None
             submission = session.get_one(Submission, grading.submission_id)
+            assignment = session.get_one(Assignment, submission.assignment)
             grading.state = State.RUNNING
             grading.lease = secrets.token_hex(16)
             grading.worker = worker
@@ -148,6 +151,7 @@ class Queue:
                 sha256=submission.sha256,
                 checked_sha256=grading.checked_sha256,
                 basis=_basis(session, grading),
+                corrections_off=frozenset(Policy.model_validate(assignment.policy).corrections_off),
             )
 
     def record(

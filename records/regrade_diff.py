@@ -14,13 +14,14 @@ from records.policy import Policy
 from records.versions import Versions
 
 Cause = Literal[
-    "check changed",  # the version has other checks, or another solution to compare with
+    "check changed",  # the version has other checks, another solution to compare with, or other editions
     "points changed",  # the same outcome is worth something else
     "trained anew",  # another training, and not by chance alone
     "noise within its interval",  # another training; both accuracies lie within each other's interval
+    "corrections changed",  # the assignment has switched some of them on or off
     "code path",  # neither: Noisemark itself, a library or a machine gives another result
 ]
-_CHECKS = ("checks/", "solution.py", "misconceptions.toml")
+_CHECKS = ("checks/", "solution.py", "misconceptions.toml", "editions.toml")
 
 
 class BlankChange(BaseModel):
@@ -171,11 +172,12 @@ def _gain(change: SubmissionChange) -> float:
 def _blank_changes(old: Grading, new: Grading, own: Adjustments, *, checks_changed: bool) -> list[BlankChange]:
     nothing: Mapping[str, Any] = {"blanks": {}, "accuracy_points": 0.0, "accuracy": None}
     before, after = old.outcome or nothing, new.outcome or nothing
+    corrected = before.get("corrections_off", []) != after.get("corrections_off", [])
     found = []
     for blank in [*before["blanks"], *(blank for blank in after["blanks"] if blank not in before["blanks"])]:
         sides = [side["blanks"].get(blank, {"status": None, "points": 0.0}) for side in (before, after)]
         if sides[0]["status"] != sides[1]["status"]:
-            cause: Cause = "check changed" if checks_changed else "code path"
+            cause: Cause = "check changed" if checks_changed else "corrections changed" if corrected else "code path"
         elif sides[0]["points"] != sides[1]["points"]:
             cause = "points changed"
         else:

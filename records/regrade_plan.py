@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
-from records.models import Grading, Mode, State, Submission, User, Version
+from records.models import Assignment, Grading, Mode, State, Submission, User, Version
+from records.policy import Policy
 from records.versions import Versions
 from reference.pack import Pack
 
@@ -168,7 +169,16 @@ def _stored(
         )
         .order_by(Grading.id)
     )
-    return {(found.submission_id, found.recipe, found.basis_id): found for found in session.scalars(done)}
+    policy = Policy.model_validate(session.get_one(Assignment, assignment_id).policy)
+
+    def as_now(found: Grading) -> bool:
+        """Whether it was checked with the corrections that the assignment has now; `rescore` keeps to its basis'."""
+        off = (found.outcome or {}).get("corrections_off", [])
+        return mode is Mode.RESCORE or off == sorted(policy.corrections_off)
+
+    return {
+        (found.submission_id, found.recipe, found.basis_id): found for found in session.scalars(done) if as_now(found)
+    }
 
 
 def _estimate(session: Session, mode: Mode, number: int) -> float | None:
@@ -185,8 +195,8 @@ def _estimate(session: Session, mode: Mode, number: int) -> float | None:
 def _warnings(mode: Mode, changed: Sequence[str]) -> list[str]:
     """What a mode leaves as it was, though the new version says otherwise."""
     found = []
-    checks = [name for name in changed if name.startswith("checks/") or name == "solution.py"]
-    training = [name for name in changed if name in ("harness.py", "recipes.toml")]
+    checks = [name for name in changed if name.startswith("checks/") or name in ("solution.py", "editions.toml")]
+    training = [name for name in changed if name in ("harness.py", "recipes.toml", "editions.toml")]
     if mode is Mode.RESCORE and checks:
         found.append(f"{', '.join(checks)} changed: rescore does not run checks again, recheck does.")
     if mode is not Mode.FULL and training:

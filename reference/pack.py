@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 PACKS = Path(__file__).parent / "packs"
 Model = TypeVar("Model", bound=BaseModel)
@@ -17,7 +17,33 @@ class PackError(Exception):
     """There is no such pack, or it does not hold together. The message names the file and the fault."""
 
 
+def _parses(code: str) -> str:
+    try:
+        ast.parse(code)
+    except SyntaxError as error:
+        raise ValueError(f"{code!r} is not Python: {error.msg}") from None
+    return code
+
+
+def _is_expression(code: str) -> str:
+    try:
+        ast.parse(code, mode="eval")
+    except SyntaxError:
+        raise ValueError(f"{code!r} is not an expression") from None
+    return code
+
+
+def _is_import(code: str) -> str:
+    match ast.parse(_parses(code)).body:
+        case [ast.Import(names=[_]) | ast.ImportFrom(names=[_])]:
+            return code
+    raise ValueError(f"{code!r} is not one import of one name")
+
+
 Share = Annotated[float, Field(ge=0, le=1)]
+Code = Annotated[str, AfterValidator(_parses)]
+Expression = Annotated[str, AfterValidator(_is_expression)]
+Import = Annotated[str, AfterValidator(_is_import)]
 
 
 class _Part(BaseModel):
@@ -33,7 +59,8 @@ class Blank(_Part):
     title: str  # in words, as the student reads it
     concept: str  # the topic of the course that it belongs to
     points: float = Field(ge=0)
-    in_force_at: str | None = None  # take the value in force where top-level code last calls this function
+    in_force_at: str | None = None  # the blank whose calls decide where the number is set several times
+    starts_as: tuple[Expression, ...] = ()  # values that notebooks of the course give it, for the student to change
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -54,6 +81,7 @@ class Given(_Part):
 
 class Stubs(_Part):
     modules: tuple[str, ...] = ()  # top-level module names that a guest replaces by an inert object
+    helpers: tuple[str, ...] = ()  # those of them that the course brings: what is taken from there is nobody's own work
 
 
 class Accuracy(_Part):
@@ -86,6 +114,52 @@ class Misconception(_Part):
     # another definition. Neither: the checks recognise it by what the answer does
     replace: dict[str, str] = {}
     code: str | None = None
+
+
+class Sign(_Part):
+    """Something by which an edition is recognised. One table of `signs` in editions.toml."""
+
+    why: str  # what it rests on, for whoever maintains the list
+    # Any of these: one expression, wherever it stands, or statements that follow one another
+    code: tuple[Code, ...] = ()
+    lacks: tuple[Import, ...] = ()  # the hand-in uses all of these names, and has none of these imports
+
+
+class Slip(_Part):
+    """A line that an edition gives and that should be another. One table of `slips` in editions.toml."""
+
+    id: str
+    blank: str  # id of the function in which it stands
+    parameters: tuple[str, ...]  # the first ones of that function, as `given` and `should` call them
+    argument_of: str  # the parameter in whose call it is an argument
+    given: tuple[Expression, ...]  # spellings of it
+    should: Expression
+    why: str  # for the student: a sentence or two
+
+
+class Edition(_Part):
+    """One edition of the course's notebook, and what it gives that is wrong. One table of editions.toml."""
+
+    id: str
+    title: str  # as students know it
+    signs: tuple[Sign, ...]
+    imports: tuple[Import, ...] = ()  # that its import cell lacks, although the code that it gives needs them
+    slips: tuple[Slip, ...] = ()
+
+    @property
+    def imports_correction(self) -> str:
+        """What the correction is called that adds `imports`."""
+        return f"{self.id}/imports"
+
+    def correction(self, slip: Slip) -> str:
+        """What the correction of a slip is called."""
+        return f"{self.id}/{slip.id}"
+
+    @property
+    def corrections(self) -> frozenset[str]:
+        """The names of all corrections, by which an assignment can switch them off."""
+        imports = {self.imports_correction} if self.imports else set()
+        return frozenset(imports | {self.correction(slip) for slip in self.slips})
 
 
 class Hints(_Part):
@@ -145,9 +219,14 @@ class Pack:
         self.recipes = _tables(Recipe, root / "recipes.toml", key="name")
         self.misconceptions = _tables(Misconception, root / "misconceptions.toml", key="id", optional=True)
         self.hints = _tables(Hints, root / "hints.toml", optional=True)
+        self.editions = _tables(Edition, root / "editions.toml", key="id", optional=True)
         known = {blank.id for blank in self.blanks}
-        named = {blank for misconception in self.misconceptions.values() for blank in misconception.blanks}
-        for file, blanks in (("hints.toml", set(self.hints)), ("misconceptions.toml", named)):
+        named = {
+            "hints.toml": set(self.hints),
+            "misconceptions.toml": {blank for one in self.misconceptions.values() for blank in one.blanks},
+            "editions.toml": {slip.blank for edition in self.editions.values() for slip in edition.slips},
+        }
+        for file, blanks in named.items():
             if unknown := blanks - known:
                 raise PackError(f"{root / file}: pack.toml has no blank {', '.join(sorted(unknown))}")
         if self.file.default_recipe not in self.recipes:
@@ -183,6 +262,11 @@ class Pack:
 
     def blank(self, blank_id: str) -> Blank:
         return next(blank for blank in self.blanks if blank.id == blank_id)
+
+    @property
+    def corrections(self) -> frozenset[str]:
+        """The names of the corrections that its editions need."""
+        return frozenset(name for edition in self.editions.values() for name in edition.corrections)
 
     @cached_property
     def check_names(self) -> frozenset[str]:

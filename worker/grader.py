@@ -158,6 +158,7 @@ class Grader:
             checks=checks,
             training=training,
             artifacts=artifacts,
+            corrections_off=lease.corrections_off,
         )
 
     def _follow(self, lease: Lease, judge: Judge) -> Message | None:

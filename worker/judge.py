@@ -34,6 +34,7 @@ class Job:
     checks: bytes | None = None  # report of an earlier grading, whose checks are taken over
     training: bytes | None = None  # likewise, its training and generation
     artifacts: Mapping[str, bytes] = field(default_factory=dict)  # the pictures that belong to `training`
+    corrections_off: frozenset[str] = frozenset()  # of what editions of the course give wrong, by name
 
 
 Entry = Callable[[Connection, Job], None]
@@ -114,6 +115,7 @@ def _grade(connection: Connection, job: Job) -> None:
         device=device,
         emit=emit,
         known=Known(checks=read(job.checks), training=read(job.training), artifacts=job.artifacts),
+        corrections_off=job.corrections_off,
     )
     report = grading.report
     html = render(report, grading.artifacts, pack.file.title)

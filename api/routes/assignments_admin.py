@@ -207,7 +207,7 @@ def put_extension(
 
 
 def _require_known(policy: Policy, pack: Pack) -> None:
-    """Refuse a policy that means to hide what is not there: what it misspells would be shown."""
+    """Refuse a policy that names what is not there: a check that it misspells would be shown."""
     blanks = {blank.id for blank in pack.blanks}
     for name in policy.visibility_of:
         blank, slash, check = name.partition("/")
@@ -215,6 +215,9 @@ def _require_known(policy: Policy, pack: Pack) -> None:
             raise Unprocessable(f"visibility_of: the pack has no blank {blank}. It has: {', '.join(sorted(blanks))}.")
         if slash and check.partition("[")[0] not in pack.check_names:
             raise Unprocessable(f"visibility_of: the pack has no check {name}. Reports call checks by their names.")
+    if unknown := sorted(set(policy.corrections_off) - pack.corrections):
+        there = ", ".join(sorted(pack.corrections)) or "none"
+        raise Unprocessable(f"corrections_off: the pack has no correction {', '.join(unknown)}. It has: {there}.")
 
 
 def _publish(caller: Caller, services: Services, name: str | None, archive: UploadFile | None) -> str:

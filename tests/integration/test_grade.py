@@ -40,7 +40,10 @@ def with_status(report: Report, status: Outcome) -> set[str]:
 
 @pytest.mark.parametrize(
     "hand_in",
-    [PACK.solution, ROOT / "tests/hand_ins/renamed.py", ROOT / "tests/hand_ins/course_notebook.ipynb"],
+    [
+        PACK.solution,
+        *(ROOT / "tests/hand_ins" / name for name in ("renamed.py", "course_notebook.ipynb", "older_edition.py")),
+    ],
     ids=lambda path: path.name,
 )
 def test_right_hand_ins_pass_every_blank(hand_in: Path, sandbox: str, tmp_path: Path) -> None:

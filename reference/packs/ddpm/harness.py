@@ -21,8 +21,10 @@ import resource
 import torch
 from torch.optim.adamw import adamw as noisemark_adamw
 
+NOISEMARK_FIRST = ("T", "img_ch", "img_size")  # what every U-Net of the course begins with, whatever it calls them
+NOISEMARK_CLASSES = 10  # digits: how long a context is
 # Arguments of the course's U-Net that no recipe sets, for a class that gives them no default of its own.
-NOISEMARK_UNET_DEFAULTS = {"t_embed_dim": 8, "c_embed_dim": 10, "small_group_size": 8, "big_group_size": 8}
+NOISEMARK_UNET_DEFAULTS = {"t_embed_dim": 8, "small_group_size": 8, "big_group_size": 8}
 NOISEMARK_BETAS = (0.9, 0.99)  # AdamW's; 0.99 forgets the large gradients of the start faster than 0.999
 NOISEMARK_WEIGHT_DECAY = 1e-3  # next to none: so short a training does not overfit
 NOISEMARK_EPS = 1e-8  # AdamW's usual one
@@ -42,9 +44,11 @@ def noisemark_build(config):
     noisemark_tune_memory()
     noisemark_adapt_group_norm()
     device = torch.device(config["device"])
-    wanted = {name: config[name] for name in ("T", "img_ch", "img_size", "down_chs")}
+    wanted = {name: config[name] for name in (*NOISEMARK_FIRST, "down_chs")}
     wanted["down_chs"] = tuple(wanted["down_chs"])
-    model = UNet(**noisemark_arguments(UNet, wanted))  # noqa: F821  (the student's)
+    wanted["c_embed_dim"] = NOISEMARK_CLASSES
+    positional, keywords = noisemark_arguments(UNet, wanted)  # noqa: F821  (the student's)
+    model = UNet(*positional, **keywords)  # noqa: F821
     if not isinstance(model, torch.nn.Module):
         raise NoisemarkError(f"UNet is not an nn.Module but {type(model).__name__}")
     model.to(device)
@@ -66,15 +70,25 @@ def noisemark_build(config):
 
 
 def noisemark_arguments(network, wanted):
-    """The keyword arguments that `network` is constructed with: the recipe's, as far as it has parameters for them."""
-    signature = inspect.signature(network).parameters.values()
-    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature)
-    names = {parameter.name for parameter in signature}
-    arguments = {name: value for name, value in wanted.items() if takes_any or name in names}
-    for parameter in signature:
-        if parameter.name in arguments or parameter.default is not parameter.empty:
-            continue
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+    """The positional and keyword arguments that `network` is constructed with: as the checks construct it.
+
+    The first three by name where it has parameters of these names, else by position: their names are the student's
+    business. The rest as far as it has parameters for it, and what else it asks for where the assignment knows it.
+    """
+    parameters = list(inspect.signature(network).parameters.values())
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+    named = [
+        parameter for parameter in parameters if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    ]
+    by_name = {parameter.name for parameter in named if parameter.kind is not parameter.POSITIONAL_ONLY}
+    positional = [] if by_name.issuperset(NOISEMARK_FIRST) else [wanted[name] for name in NOISEMARK_FIRST]
+    named = named[len(positional) :]
+    rest = {parameter.name for parameter in named}
+    if takes_any:
+        rest |= {"down_chs"} if positional else {*NOISEMARK_FIRST, "down_chs"}
+    keywords = {name: value for name, value in wanted.items() if name in rest}
+    for parameter in named:
+        if parameter.name in keywords or parameter.default is not parameter.empty:
             continue
         if parameter.name not in NOISEMARK_UNET_DEFAULTS or parameter.kind is parameter.POSITIONAL_ONLY:
             known = ", ".join([*wanted, *NOISEMARK_UNET_DEFAULTS])
@@ -82,8 +96,8 @@ def noisemark_arguments(network, wanted):
                 f"UNet asks for {parameter.name!r}, which the assignment does not have. It may ask for {known}; "
                 "everything else needs a default"
             )
-        arguments[parameter.name] = NOISEMARK_UNET_DEFAULTS[parameter.name]
-    return arguments
+        keywords[parameter.name] = NOISEMARK_UNET_DEFAULTS[parameter.name]
+    return positional, keywords
 
 
 def noisemark_train(images, labels):
@@ -100,8 +114,9 @@ def noisemark_train(images, labels):
         # Stratified: each batch meets every part of the schedule, which takes noise out of the loss
         strata = torch.randperm(len(c), device=state["device"])
         u = (strata + torch.rand(len(c), device=state["device"])) / len(c)
-        t = (u * config["T"]).long().clamp_(max=config["T"] - 1)
-        c_hot, c_mask = get_context_mask(c, c_drop_prob)  # noqa: F821  (the student's)
+        # As the course's loop has them and as the checks hand them over: steps as floats, the share as a plain number
+        t = (u * config["T"]).floor().clamp_(max=config["T"] - 1)
+        c_hot, c_mask = get_context_mask(c, float(c_drop_prob))  # noqa: F821  (the student's)
         loss = get_loss(model, x_0, t, c_hot, c_mask)  # noqa: F821  (the student's)
         if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
             found = f"a tensor of shape {list(loss.shape)}" if isinstance(loss, torch.Tensor) else type(loss).__name__
@@ -221,7 +236,7 @@ def noisemark_predict_average(x, t, c, mask):
 
 
 def noisemark_adapt_group_norm():
-    """Let nn.GroupNorm take fewer groups where the number asked for does not divide the channels.
+    """Let group normalisation take fewer groups where the number asked for does not divide the channels.
 
     The course's own U-Net has 32 groups written into it, which its width of 64 channels bears and the narrower ones
     of a recipe for two cores do not. The greatest common divisor is the largest number of groups that fits.
@@ -232,6 +247,13 @@ def noisemark_adapt_group_norm():
         original(self, math.gcd(num_groups, num_channels), num_channels, *arguments, **keywords)
 
     torch.nn.GroupNorm.__init__ = adapted
+
+    function = torch.nn.functional.group_norm
+
+    def adapted_function(input, num_groups, *arguments, **keywords):  # noqa: A002  (torch's name for it)
+        return function(input, math.gcd(num_groups, input.shape[1]), *arguments, **keywords)
+
+    torch.nn.functional.group_norm = adapted_function
 
 
 def noisemark_tune_memory():

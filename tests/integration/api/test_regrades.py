@@ -156,6 +156,31 @@ def test_a_regrade_is_seen_before_it_counts_and_only_those_it_touches_are_told(
     assert anew["gradings"] == {"queued": 3}
 
 
+def test_what_was_graded_with_other_corrections_is_not_taken_from_what_is_stored(
+    api, store, instructor, version, graded
+):
+    policy = {"policy": {"corrections_off": ["older/loss-time"]}, "reason": "we teach it"}
+    assert api.put(f"/api/v1/assignments/{ASSIGNMENT}/policy", json=policy, headers=instructor).status_code == 200
+    for mode in ("rescore", "recheck"):
+        start(api, instructor, version, mode=mode)
+        work(store)  # as if with all corrections
+    assert start(api, instructor, version, mode="rescore").json()["gradings"] == {"done": 3}
+    again = start(api, instructor, version).json()
+    assert again["gradings"] == {"queued": 3}
+    off = {"corrections_off": ["older/loss-time"]}
+    told = outcome(sample_reports.passing()) | off
+    work(
+        store,
+        {
+            graded["ada"]: score(sample_reports.passing(), **{BLANK: 0.0}) | off,
+            **dict.fromkeys((graded["ben"], graded["cem"]), told),
+        },
+    )
+    (change,) = api.get(f"{again['links']['self']}/diff", headers=instructor).json()["changes"]
+    assert start(api, instructor, version).json()["gradings"] == {"done": 3}
+    assert change["login"] == "ada"
+
+
 def _points(blank):
     return next(found.max_points for found in sample_reports.passing().blanks if found.id == blank)
 

@@ -240,6 +240,10 @@ class TestOwnLoop:
         )
         assert loop(twice).status is Outcome.PASSED
 
+    def test_asking_by_keyword_is_right(self, loop):
+        by_keyword = "model(c_mask=c_mask, c=c, t=t.repeat(2 * n_samples), x=x_t.repeat(2, 1, 1, 1))"
+        assert loop((ASKED, by_keyword)).status is Outcome.PASSED
+
     @pytest.mark.parametrize(
         ("old", "new", "words"),
         [

@@ -4,16 +4,19 @@ import shutil
 
 import pytest
 import sample_reports
+from course_editions import NEWER, OLDER, SLIP, changed
 
 from grading.grade import Known, grade
 from grading.hand_in import read_hand_in
 from grading.outcomes import InfrastructureFault
+from grading.report import Report, outcome
 from reference.pack import Pack, load_pack
 from sandbox.backend import Backend
 from sandbox.plain import NoSandbox
 
 PACK = load_pack("ddpm")
 WRONG_ALPHAS = PACK.solution.read_text().replace("alphas = 1.0 - betas", "alphas = betas - 1.0")
+OWN_SLIP = changed(NEWER, ("model(x_noisy, t, *model_args)", SLIP))
 
 
 class NoGuests(Backend):
@@ -41,7 +44,7 @@ def changed(tmp_path):
     return make
 
 
-def run(source: str, pack: Pack, backend: Backend, known: Known):
+def run(source: str, pack: Pack, backend: Backend, known: Known, corrections_off: frozenset[str] = frozenset()):
     return grade(
         read_hand_in("answers.py", source.encode()),
         pack,
@@ -52,6 +55,7 @@ def run(source: str, pack: Pack, backend: Backend, known: Known):
         device="cpu",
         emit=lambda _: None,
         known=known,
+        corrections_off=corrections_off,
     )
 
 
@@ -96,3 +100,35 @@ def test_a_repaired_run_goes_when_its_blanks_have_passed_since():
     assert report.training.repaired is None
     assert report.generation.repaired is None
     assert report.training.submitted == earlier.training.submitted
+
+
+def test_what_an_edition_gives_wrong_is_put_right_unless_the_assignment_says_otherwise():
+    report = run(OLDER, PACK, NoSandbox(), Known()).report
+    concerned = {"get_loss", "RearrangePoolBlock", "SinusoidalPositionEmbedBlock"}
+    assert {blank.status for blank in report.blanks if blank.id in concerned} == {"passed"}
+    assert (report.provenance.edition, report.provenance.corrections) == ("older", ["older/loss-time", "older/imports"])
+    assert len(report.notices) == 2
+
+    without = run(OLDER, PACK, NoSandbox(), Known(), frozenset({"older/loss-time"})).report
+    (failed,) = (blank for blank in without.blanks if blank.id in concerned and blank.status != "passed")
+    assert (failed.id, failed.misconception.id) == ("get_loss", "loss-time-divided")
+    assert (without.provenance.corrections, len(without.notices)) == (["older/imports"], 1)
+    assert outcome(without)["corrections_off"] == without.provenance.corrections_off == ["older/loss-time"]
+
+    (mistaken,) = (blank for blank in run(OWN_SLIP, PACK, NoSandbox(), Known()).report.blanks if blank.id == "get_loss")
+    assert mistaken.misconception.id == "loss-time-divided"  # the newer edition does not give it: it is a mistake
+
+    # What follows on checks is made with the same corrections, whatever the assignment says by then
+    later = run(OLDER, PACK, NoGuests(), Known(checks=without, training=sample_reports.passing())).report
+    assert later.provenance.corrections == without.provenance.corrections
+    assert later.provenance.corrections_off == without.provenance.corrections_off
+    assert later.notices == without.notices
+
+
+def test_a_report_from_before_there_were_editions_is_rescored_as_it_was():
+    earlier = sample_reports.passing().model_dump(mode="json")
+    for name in ("edition", "corrections", "corrections_off"):
+        del earlier["provenance"][name]
+    known = Report.model_validate(earlier)
+    report = run(OLDER, PACK, NoGuests(), Known(checks=known, training=known)).report
+    assert (report.provenance.corrections, report.notices) == ([], [])

@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
 from services import open_store
 
+from records.assignments import Assignments
 from records.blobs import BlobStore
 from records.database import Database
 from records.migrate import migrate
 from records.models import Need, State
+from records.policy import Policy
 from records.queue import LostLease, NewArtifact, NewEvent, Queue, Result
 from records.settings import Settings
 from records.submissions import HandedIn, Submissions
@@ -182,6 +184,15 @@ def test_the_oldest_comes_first_and_the_place_in_the_queue_is_told(store):
     assert places == [1, 2, 3]
     assert [store.queue.claim("w").submission_id for _ in ids] == ids
     assert store.queue.position(store.submissions.get(ids[0]).grading) is None
+
+
+def test_a_lease_carries_the_corrections_that_the_policy_switches_off_then(store):
+    for content in (b"x = 1", b"x = 2"):
+        store.hand_in(content)
+    assert store.queue.claim("w").corrections_off == frozenset()
+    policy = Policy(corrections_off=("older/loss-time",))
+    Assignments(store.database).set_policy(None, "ddpm", policy, "we teach the division")
+    assert store.queue.claim("w").corrections_off == {"older/loss-time"}
 
 
 def test_after_the_last_attempt_it_is_our_fault_and_the_fault_stays_ours(store):
