@@ -78,13 +78,13 @@ class Missing:
                 )
             if inner is not None and (blank.kind in ("tensor", "number") or inner.what == "definition"):
                 return f" There is one inside `{inner.container}` ({inner.place}): define it at the left margin."
-        if found is not None and found.value is not None and found.value.default_of is not None:
-            function = found.value.default_of
+        if found is not None and found.otherwise is not None and found.otherwise.default_of is not None:
+            function, place = found.otherwise.default_of, self.places.in_force_at[blank.id]
             return (
-                f" Where it counts, its value is the default of a parameter of `{function}`: "
+                f" Where it counts, its value is the default of a parameter of `{function}` ({place}): "
                 "give it its value in a line of its own, at the left margin."
             )
-        if found is not None and found.unknown_at is not None:
+        if found is not None and found.is_unknown:
             return (
                 f" Where `{blank.in_force_at}` is called, its value depends on how your code runs: "
                 "give it one value in a line of its own, at the left margin."
