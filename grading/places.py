@@ -232,7 +232,8 @@ class Places:
             if blank_id is None or blank_id not in places or places[blank_id] is not None:
                 continue
             where = f"{statement.file}, line {statement.line_of(node.lineno)}"
-            note = f"Found under another name: the class `{node.name}` ({where}) looks like a `{blank_id}`. Rename it."
+            looks = f"the class `{node.name}` ({where}) looks like {with_article(blank_id)}"
+            note = f"Found under another name: {looks}. Rename it."
             if rival is None:
                 places[blank_id] = self._rename_everywhere(statement, node.name, blank_id, note)
                 taken[node.name] = blank_id
@@ -275,8 +276,8 @@ class Places:
             place = self.by_blank[blank_id]
             if around == blank_id and place is not None:  # each of them has the name of another
                 back = "the other way round" if looks_like[other] == blank_id else "others have each other's names too"
-                note = f"The class called `{blank_id}` looks like a `{other}`, and {back}: give each its own name."
-                self.by_blank[blank_id] = replace(place, note=note)
+                looks = f"The class called `{blank_id}` looks like {with_article(other)}"
+                self.by_blank[blank_id] = replace(place, note=f"{looks}, and {back}: give each its own name.")
 
 
 def _place_of_node(flow: Flow, node: ast.AST) -> str:
@@ -304,6 +305,11 @@ def _starter_definitions(starter: Path, version: str) -> Mapping[str, ast.stmt]:
 def _lookalikes(solution: Path, version: str) -> Lookalikes:  # noqa: ARG001 (a part of the cache's key)
     tree = ast.parse(solution.read_text(encoding="utf-8"))
     return Lookalikes({node.name: node for node in tree.body if isinstance(node, ast.ClassDef)})
+
+
+def with_article(name: str) -> str:
+    """The name of a class in a sentence: "a `DownBlock`", "an `UpBlock`", "a `UNet`"."""
+    return f"an `{name}`" if name[0] in "AEIOU" and name[1:2].islower() else f"a `{name}`"
 
 
 def _class_name(statement: Statement) -> str | None:

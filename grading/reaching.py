@@ -31,7 +31,7 @@ from grading.placeholders import Function
 MAX_STEPS = 20  # from one definition to the next; a notebook's own loop takes two or three
 MAX_VALUES = 8  # that may reach one point; whoever writes more branches computes the value while the code runs
 MAX_SEARCHES = 2_000  # in one hand-in; the course's notebook takes 20
-MAX_NODES = 200  # of an expression that takes another one in; a configuration's `cfg.training.drop_prob` has four
+MAX_NODES = 100  # of an expression that takes another one in; a configuration's `cfg.training.drop_prob` has four
 
 Loop = ast.For | ast.AsyncFor | ast.While
 _Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
