@@ -25,7 +25,8 @@ from grading.assignments import (
     parameter_names,
     position_of,
 )
-from grading.modules import Modules, Statement
+from grading.dependencies import dotted
+from grading.modules import Modules, Statement, Symbol
 from grading.placeholders import Function
 
 MAX_STEPS = 20  # from one definition to the next; a notebook's own loop takes two or three
@@ -246,6 +247,13 @@ class Flow:
             return []
         if isinstance(expression, ast.Name):
             return self._values_of_name(expression, at, steps)
+        if isinstance(expression, ast.IfExp):
+            branches = (expression.body, expression.orelse)
+            return [value for branch in branches for value in self.values(branch, at, steps + 1)][:MAX_VALUES]
+        if (elsewhere := self._in_other_module(expression, self.root(at).module)) is not None:
+            name = ast.copy_location(ast.Name(id=elsewhere[1], ctx=ast.Load()), expression)
+            values = self._values_at_top(name, at, elsewhere[0], self.start(self.root(at)), steps + 1)
+            return [replace(value, names=value.names | {name.id}) for value in values]
         attribute = self._values_of_attribute(expression, at, steps)
         if attribute is not None:
             return attribute
@@ -253,9 +261,6 @@ class Flow:
         closed = closer.visit(copy.deepcopy(expression))
         if not closer.failed and isinstance(closed, ast.expr) and sum(1 for _ in ast.walk(closed)) <= MAX_NODES:
             return [Value(expression=closed, at=at, default_of=closer.default_of, names=frozenset(closer.names))]
-        if isinstance(expression, ast.IfExp):
-            branches = (expression.body, expression.orelse)
-            return [value for branch in branches for value in self.values(branch, at, steps + 1)][:MAX_VALUES]
         return []
 
     def _values_of_name(self, name: ast.Name, at: ast.AST, steps: int) -> list[Value]:
@@ -284,7 +289,10 @@ class Flow:
             if statement.is_run:
                 continue  # it may have been left out: `if TRAIN:`
             origin_at_top = assigned(statement.node, name.id)
-            if name.id in self.ends:
+            is_of_other = (
+                origin_at_top is not None and self._in_other_module(origin_at_top.expression, module) is not None
+            )
+            if name.id in self.ends and not is_of_other:
                 values.append(Value(expression=name, at=statement.node, bound=statement))
             elif origin_at_top is not None and origin_at_top.whole:
                 values += self.values(origin_at_top.expression, statement.node, steps + 1)
@@ -293,6 +301,12 @@ class Flow:
             if not is_unfilled(statement.node):
                 break
         return values if values or name.id in self.ends else [Value(expression=name, at=at)]
+
+    def _in_other_module(self, expression: ast.expr, module: int) -> Symbol | None:
+        """What `config.c_drop_prob` means, where `config` was handed in too."""
+        text = dotted(expression) if isinstance(expression, ast.Attribute) else None
+        symbol = None if text is None else self.modules.resolve_dotted(module, text)
+        return None if symbol is None or symbol[0] == module else symbol
 
     def _values_of_attribute(self, expression: ast.expr, at: ast.AST, steps: int) -> list[Value] | None:
         """Of `self.drop_prob`: what the class assigns to it. None: it is no attribute of the method's own object."""
