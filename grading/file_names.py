@@ -45,7 +45,7 @@ def check_name(name: str) -> None:
 def check_stays(name: str) -> None:
     """Refuse a name that leads out of the folder that it is relative to. Raises `BadInput`."""
     if name.startswith(("/", "~/")) or name[1:2] == ":" or "\\" in name or ".." in name.split("/"):
-        raise BadInput(f"The name {shown(name)} leads out of the hand-in. Zip the folder itself, with plain names.")
+        raise BadInput(f"The name {shown(name)} points outside the hand-in. Zip the folder itself, with plain names.")
 
 
 def shown(name: str) -> str:

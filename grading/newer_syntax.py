@@ -42,6 +42,7 @@ class _FString:
 
     end: int  # index behind it
     text: str  # with prefix and quotes, in words that older Pythons read as far as there are such
+    bare: str  # a tuple of the expressions in it
     is_new: bool  # older Pythons do not read it as it stands
 
 
@@ -54,12 +55,8 @@ def in_older_words(source: str) -> str:
 
 
 def without_new_fstrings(source: str) -> str:
-    """The text with an empty string for each f-string that older Pythons do not read: does it parse then?"""
-
-    def replacement(found: _FString) -> str | None:
-        return '(""' + "\n" * found.text.count("\n") + ")" if found.is_new else None
-
-    return _with_fstrings(source, replacement)
+    """The text with bare expressions for each f-string that older Pythons do not read: does it parse then?"""
+    return _with_fstrings(source, lambda found: found.bare if found.is_new else None)
 
 
 def type_syntax(source: str) -> tuple[str, tuple[int, int]] | None:
@@ -120,17 +117,19 @@ def _read_fstring(text: str, opening: re.Match[str], nesting: int) -> _FString:
     is_raw, is_new = "r" in prefix.lower(), False
     body: list[str] = []
     fields: list[str] = []
+    expressions: list[str] = []
     position = opening.end()
     while not text.startswith(quote, position):
         character, pair = text[position : position + 1], text[position : position + 2]
         if not character or (character == "\n" and len(quote) == 1) or (character == "}" and pair != "}}"):
             raise _Unsure
         if character == "{" and pair != "{{":
-            field, end, field_is_new = _read_field(text, position + 1, quote, nesting)
+            field, expression, end, field_is_new = _read_field(text, position + 1, quote, nesting)
             raw_field = text[position + 1 : end - 1]
             is_new = is_new or field_is_new or quote in raw_field or not _FORBIDDEN.isdisjoint(raw_field)
             is_new = is_new or (len(quote) == 1 and "\n" in raw_field)
             fields.append(field)
+            expressions.append(f"({expression}\n), ")
             body.append(f"{{{field}}}")
             position = end
         else:
@@ -142,7 +141,12 @@ def _read_fstring(text: str, opening: re.Match[str], nesting: int) -> _FString:
             position += len(character)
     content = "".join(body)
     other = next((one for one in (quote, '"""', "'''") if _fits(one, content, fields)), quote) if is_new else quote
-    return _FString(end=position + len(quote), text=f"{prefix}{other}{content}{other}", is_new=is_new)
+    return _FString(
+        end=position + len(quote),
+        text=f"{prefix}{other}{content}{other}",
+        bare=f"({''.join(expressions)})",
+        is_new=is_new,
+    )
 
 
 def _fits(quote: str, content: str, fields: list[str]) -> bool:
@@ -152,31 +156,37 @@ def _fits(quote: str, content: str, fields: list[str]) -> bool:
     return quote not in content and not content.endswith(quote[0])
 
 
-def _read_field(text: str, position: int, quote: str, nesting: int) -> tuple[str, int, bool]:
-    """A replacement field in older words, the index behind its brace, and whether f-strings inside of it are new."""
+def _read_field(text: str, position: int, quote: str, nesting: int) -> tuple[str, str, int, bool]:
+    """A replacement field in older words, its bare expression, the index behind its brace, and whether f-strings
+    inside of it are new.
+    """
     written: list[str] = []
-    depth, is_new = 0, False
+    bare: list[str] = []
+    depth, is_new, in_expression = 0, False, True
     while (token := _next_token(text, position)) is not None:
         position = token.end()
-        if token["quote"]:
-            if "f" in token["prefix"].lower():
-                inner = _read_fstring(text, token, nesting + 1)
-                position, is_new = inner.end, is_new or inner.is_new
-                written.append(inner.text)
-            else:
-                position = _end_of_plain(text, token)
-                written.append(text[token.start() : position])
-            continue
-        if token[0] == "}" and not depth:
-            return "".join(written), position, is_new
-        written.append(token[0])
-        if token[0] in "([{":
+        word = plain = token[0]
+        if token["quote"] and "f" in token["prefix"].lower():
+            inner = _read_fstring(text, token, nesting + 1)
+            position, is_new = inner.end, is_new or inner.is_new
+            word, plain = inner.text, inner.bare if inner.is_new else inner.text
+        elif token["quote"]:
+            position = _end_of_plain(text, token)
+            word = plain = text[token.start() : position]
+        elif not depth and token[0] == "}":
+            return "".join(written), "".join(bare).rstrip().removesuffix("="), position, is_new
+        elif not depth and token[0] == ":":
+            specification, end = _read_specification(text, position, quote, nesting)
+            return "".join(written) + ":" + specification, "".join(bare).rstrip().removesuffix("="), end, is_new
+        elif token[0] in "([{":
             depth += 1
         elif token[0] in ")]}":
             depth -= 1
-        elif token[0] == ":" and not depth:
-            specification, end = _read_specification(text, position, quote, nesting)
-            return "".join(written) + specification, end, is_new
+        elif not depth and token[0] == "!" and not text.startswith("=", position):
+            in_expression = False
+        written.append(word)
+        if in_expression:
+            bare.append(plain)
     raise _Unsure
 
 
@@ -187,7 +197,7 @@ def _read_specification(text: str, position: int, quote: str, nesting: int) -> t
     written: list[str] = []
     while text[position : position + 1] not in ("}", "", "\n") and not text.startswith(quote, position):
         if text[position] == "{":
-            field, position, _ = _read_field(text, position + 1, quote, nesting + 1)
+            field, _, position, _ = _read_field(text, position + 1, quote, nesting + 1)
             written.append(f"{{{field}}}")
         else:
             written.append(text[position])
