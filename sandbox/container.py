@@ -279,7 +279,8 @@ def check_python(image: str, labels: Mapping[str, str]) -> None:
     ours = f"{sys.version_info.major}.{sys.version_info.minor}"
     if theirs != ours:
         raise SandboxUnavailable(
-            f"the image {image} runs Python {theirs}, and this judge Python {ours}; scripts/build-image makes one that fits"
+            f"the image {image} runs Python {theirs}, and this judge Python {ours}; "
+            "scripts/build-image makes one that fits"
         )
 
 

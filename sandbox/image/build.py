@@ -1,8 +1,8 @@
 """Builds the image that Docker guests start from: `scripts/build-image`.
 
 The base is an image that the engine has or can pull, or `debootstrap`, which makes one from Debian's packages where no
-image registry can be reached. The packages are installed here, by this environment's pip, for its Python, in the versions that the
-judge itself has: a value computed by guest and judge must not differ because their libraries do.
+image registry can be reached. The packages are installed here, by this environment's pip, for its Python, in the
+versions that the judge itself has: a value computed by guest and judge must not differ because their libraries do.
 """
 
 import argparse

@@ -61,9 +61,7 @@ def test_the_words_for_faults_need_no_torch() -> None:
 
 def test_an_image_with_another_python_than_the_judges_is_not_used() -> None:
     container.check_python("noisemark-guest", {container.PYTHON_LABEL: build.PYTHON})
-    with pytest.raises(
-        SandboxUnavailable, match=r"runs Python 3\.9, and this judge Python 3\.1\d; scripts/build-image"
-    ):
+    with pytest.raises(SandboxUnavailable, match=r"runs Python 3\.9, and this judge Python 3\.1\d; scripts/"):
         container.check_python("noisemark-guest", {container.PYTHON_LABEL: "3.9"})
 
 
