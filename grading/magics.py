@@ -16,6 +16,10 @@ _KEEPS_BODY = frozenset({"time", "capture", "prun", "python", "python3"})  # the
 _WRITES_FILE = frozenset({"writefile", "file"})
 _HELP = re.compile(r"\?{1,2}[\w.*%]+\s*$|[\w.*%\[\]]+\?{1,2}\s*$")
 _TIMED = re.compile(r"%time\s+(?=\S)")
+# What IPython takes for a magic without its percent sign
+_AUTOMAGIC = re.compile(
+    r"(?:pip3?|conda)\s+(?:install|uninstall|list|show)\b|(?:cd|ls|mkdir|rm|cp|mv|cat)\s+[\w./~-][^=(]*$"
+)
 _SHELL_ASSIGNMENT = re.compile(r"[\w, ]+=\s*(?:!|%\w)")
 _RUN = re.compile(r"%run\s+(?:-i\s+)?(['\"]?)(?:\./)?(?P<module>[A-Za-z_]\w*)(?:\.py|\.ipynb)?\1\s*$")
 
@@ -97,7 +101,7 @@ def _clean_line(line: str, modules: Container[str]) -> str:
         return indent + _TIMED.sub("", text, count=1)
     if not indent and (run := _RUN.match(text)) and run["module"] in modules:
         return f"from {run['module']} import *"
-    if text.startswith(("%", "!", "?")) or _HELP.match(text) or _SHELL_ASSIGNMENT.match(text):
+    if text.startswith(("%", "!", "?")) or any(magic.match(text) for magic in (_HELP, _SHELL_ASSIGNMENT, _AUTOMAGIC)):
         return indent + "pass"
     return line
 

@@ -129,7 +129,7 @@ def test_several_files_are_read_modules_first_and_by_name_in_whatever_order_they
         ([], "Nothing"),
         ([*files, ("B.py", b"z")], "Two files"),
         ([*files, ("c.zip", b"z")], "no .py and no .ipynb"),
-        ([*files, ("c.py", b"")], "is empty"),
+        ([*files, ("d.py", b"")], "is empty"),
     ):
         with pytest.raises(BadInput, match=words):
             read_hand_in_files(bad)
@@ -174,6 +174,8 @@ def test_notebook_format_3() -> None:
         ("!pip install \\\n  torch\nx = 1", "pass\n\nx = 1"),
         ("files = !ls\nx = 1", "pass\nx = 1"),
         ("?torch\nx = 1", "pass\nx = 1"),
+        ("pip install einops\ncd ..\nx = 1", "pass\npass\nx = 1"),
+        ("%%capture\n%%time\nx = 1", "\npass\nx = 1"),
         ("torch.nn??\nx = 1", "pass\nx = 1"),
         ("if x:\n    !ls\n    %cd ..", "if x:\n    pass\n    pass"),
         ("  x = 1\n  y = 2", "  x = 1\n  y = 2"),
