@@ -13,6 +13,8 @@ ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 MAX_NAME_BYTES = 255  # of a file or a folder: what file systems allow
 MAX_PATH_BYTES = 1024  # of a file with its folders: what macOS allows; Linux allows more
 
+MAX_FOLDERS = 30  # levels that are told apart, so that endless paths take no time; an environment's deepest file has 15
+
 # What systems put beside files unasked. Nobody handed it in, so nobody is told of it.
 _OF_SYSTEMS = frozenset({"__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini", "Icon\r"})
 # Code that lies in one of these was written by others, or made from what is handed in anyway
@@ -88,7 +90,7 @@ def _is_installed(parts: Sequence[str], environments: set[tuple[str, ...]]) -> b
     """Whether a file, by the parts of its path, is somebody else's software or a compiled copy."""
     return not _FOREIGN_FOLDERS.isdisjoint(parts) or any(
         tuple(parts[:depth]) in environments and parts[depth].lower() in _ENVIRONMENT_FOLDERS
-        for depth in range(len(parts) - 1)
+        for depth in range(min(len(parts) - 1, MAX_FOLDERS))
     )
 
 
@@ -116,7 +118,7 @@ def listing(left_out: Sequence[str], taken: Sequence[str], at_most: int = 5) -> 
 
 def _outermost_outside(parts: Sequence[str], kept: set[str]) -> str:
     """The first folder on the way to a file that is none of those `kept`; else the file itself."""
-    for depth in range(1, len(parts)):
+    for depth in range(1, min(len(parts), MAX_FOLDERS)):
         folder = "/".join(parts[:depth])
         if folder not in kept:
             return f"{folder}/"

@@ -109,9 +109,9 @@ def _clean_line(line: str, modules: Container[str]) -> str:
 # --- what nbconvert makes of them -------------------------------------------------------------------------------
 
 _LITERAL = r"""(?:'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*")"""
-_CALL = re.compile(
-    r"(?P<before>[ \t]*(?:[\w, ]+=[ \t]*)?)get_ipython\(\)\.(?P<method>\w+)"
-    rf"\([ \t]*(?P<arguments>{_LITERAL}(?:[ \t]*,[ \t]*{_LITERAL})*)[ \t]*,?[ \t]*\)[ \t]*;?[ \t]*(?:#.*)?$"
+_CALL = re.compile(  # possessive, so that a long line without an end takes no longer
+    r"(?P<before>[ \t]*+(?:[\w, ]+=[ \t]*+)?)get_ipython\(\)\.(?P<method>\w+)"
+    rf"\([ \t]*+(?P<arguments>{_LITERAL}(?:[ \t]*+,[ \t]*+{_LITERAL})*+)[ \t]*+(?:,[ \t]*+)?\)[ \t]*+;?[ \t]*+(?:#.*)?$"
 )
 
 

@@ -194,6 +194,15 @@ def test_the_list_of_files_is_bounded_wherever_it_is_said_to_lie() -> None:
         read_hand_in("hw.zip", bytes(content))
 
 
+@pytest.mark.threat(41)
+@pytest.mark.timeout(60)
+def test_endless_paths_take_no_time() -> None:
+    deep = {"lib/" * 250 + f"{number}.py": b"" for number in range(archive.MAX_ENTRIES)}
+    deeper = {"lib/" * 10_000 + f"{number}.png": b"" for number in range(200)}
+    content = zipped({"pyvenv.cfg": b"", "a.py": CODE, **deep, **deeper}, zipfile.ZIP_STORED)
+    assert names(read_hand_in("hw.zip", content)) == ["a.py"]
+
+
 def test_an_encrypted_picture_is_nobodys_business_but_encrypted_code_is() -> None:
     for name, is_code in (("b.png", False), ("b.py", True)):
         content = bytearray(zipped({"a.py": CODE, name: b"x"}))

@@ -7,6 +7,7 @@ import pytest
 
 from grading.hand_in import HandIn, read_hand_in, read_hand_in_files
 from grading.harvest import harvest
+from grading.magics import undo_export
 from reference.pack import load_pack
 
 PACK = load_pack("ddpm")
@@ -136,6 +137,14 @@ def test_exported_lines(exported: str, python: str | None) -> None:
         assert sources(hand_in, "n.py") == [f"a = 1\n{python}\nb = 2\n"]
     else:
         assert sources(hand_in, "n.py")[-1].strip() == "b = 2"
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["get_ipython().system('a'" + " " * 200_000, "get_ipython().magic('" + "\\'" * 100_000, "a, " * 60_000 + "="],
+)
+def test_calls_without_an_end_take_no_longer(line: str) -> None:
+    assert [part.text for part in undo_export(f"get_ipython()\n{line}")] == [f"get_ipython()\n{line}"]
 
 
 def test_an_exported_cell_for_a_shell_is_dropped() -> None:
