@@ -11,6 +11,7 @@ class Chunk:
     file: str  # as the student named it; tracebacks show it
     line: int  # of the statement's first line in that file, 1-based (decorators included)
     source: str
+    optional: bool = False  # where it raises, loading goes on without it
 
 
 @dataclass(frozen=True, kw_only=True)

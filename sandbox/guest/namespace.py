@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from . import stubs
+from . import devices, stubs
 from .errors import BadValue
 from .wire import describe
 
@@ -23,14 +23,18 @@ MISSING = object()
 
 
 def execute(chunks: list[dict[str, Any]], variables: dict[str, Any]) -> None:
-    """Run statements one by one under their own file names and lines."""
+    """Run statements one by one under their own file names and lines; go on where an optional one fails."""
     future: dict[str, int] = {}  # `from __future__` holds for the rest of its file
     for chunk in chunks:
         file = chunk["file"]
         source = "\n" * (chunk["line"] - 1) + chunk["source"]
-        code = compile(source, file, "exec", flags=future.get(file, 0), dont_inherit=True)
-        future[file] = code.co_flags & FUTURE_FLAGS
-        exec(code, variables)  # noqa: S102  (what a guest is for)
+        try:
+            code = compile(source, file, "exec", flags=future.get(file, 0), dont_inherit=True)
+            future[file] = code.co_flags & FUTURE_FLAGS
+            exec(code, variables)  # noqa: S102  (what a guest is for)
+        except (Exception, SystemExit):
+            if not chunk["optional"]:
+                raise
 
 
 class Loaded:
@@ -47,6 +51,8 @@ class Loaded:
         self.files = frozenset(chunk["file"] for chunk in program["chunks"])
         self._exports = program["exports"]
         stubs.install(program["stubs"])
+        if devices.is_named([chunk["source"] for chunk in program["chunks"]]):
+            devices.redirect(decode(program["values"]).get("device"))
         ours = types.ModuleType("stand_ins")
         theirs = types.ModuleType("submission")
         sys.modules["stand_ins"], sys.modules["submission"] = ours, theirs  # dataclasses look their module up
@@ -110,4 +116,4 @@ def kind(value: Any) -> str:
         return "tensor"
     if type(value) in (int, float):
         return "number"
-    return f"other:{describe(value).split(' ', 1)[1]}"
+    return f"other:{describe(value).removeprefix('a ').removeprefix('an ')}"

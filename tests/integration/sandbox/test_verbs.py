@@ -286,56 +286,6 @@ def test_what_fails_to_load_says_where(guest: Guest, source: str, exception: str
     assert (caught.value.exception, caught.value.file, caught.value.line) == (exception, guests.FILE, line)
 
 
-def test_stubs_swallow_every_use(guest: Guest) -> None:
-    source = """
-    import matplotlib.pyplot as plt
-    import utils.deep.down
-    from utils import ddpm_utils
-    from tqdm import tqdm, trange
-    from tqdm.auto import tqdm as auto
-    import tqdm.notebook
-    from IPython.display import *
-
-    class Dataset(utils.deep.Base):
-        pass
-
-    def f(xs):
-        fig, plt.rcParams["a"] = plt.figure(), 1
-        with ddpm_utils.timer("x"):
-            for _ in ddpm_utils.rows: raise ValueError
-        bar = tqdm(xs, desc="x")
-        bar.set_postfix(loss=1)
-        return [x for x in bar], list(trange(2)), list(auto(xs)), list(tqdm.__call__(xs))
-    """
-    with guests.loaded(guest, source, stubs=("matplotlib", "utils", "tqdm", "IPython")) as session:
-        assert session.call("f", [1, 2]) == ([1, 2], [0, 1], [1, 2], [1, 2])
-
-
-def test_compiling_is_the_identity_and_optimizers_work(guest: Guest) -> None:
-    source = """
-    import torch
-    @torch.compile(mode="max-autotune")
-    def f(x): return x + 1
-    @torch.compile
-    def g(x): return x + 2
-    def train():
-        model = torch.nn.Linear(1, 1, bias=False)
-        compiled = torch.compile(model)
-        model.compile()
-        assert compiled is model
-        torch.nn.init.zeros_(model.weight)
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
-        adam = torch.optim.AdamW(model.parameters(), lr=0.0)
-        for opt in (optimizer, adam):
-            opt.zero_grad()
-            model(torch.ones(1)).sum().backward()
-            opt.step()
-        return model.weight.item()
-    """
-    with guests.loaded(guest, source) as session:
-        assert (session.call("f", 1), session.call("g", 1), session.call("train")) == (2, 3, -0.5)
-
-
 def test_what_is_printed_is_kept(guest: Guest) -> None:
     source = """
     import sys, os
