@@ -58,7 +58,7 @@ def warm() -> None:
     import torch
     from torch.nn import functional
 
-    from . import compiler, generators, stubs
+    from . import compiler, generators, session, stubs  # noqa: F401  (sessions need it)
 
     torch.set_num_threads(1)
     compiler.make_inert()
