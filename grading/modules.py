@@ -9,7 +9,7 @@ import builtins
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Collection, Container, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import PurePosixPath
@@ -43,6 +43,7 @@ class Modules:
         self._notebooks = {i for i, file in enumerate(hand_in.files) if file.name.lower().endswith(".ipynb")}
         self._siblings: dict[Symbol, int | Symbol] = {}  # names bound by imports of other modules handed in
         self._prefixes: list[dict[str, int]] = [{} for _ in hand_in.files]  # dotted name of a module -> its index
+        self._missing_prefixes: dict[Symbol, dict[str, str]] = {}  # modules that only bring givens, not handed in
         self._sibling_stars: dict[int, list[int]] = defaultdict(list)
         self.stars: dict[int, list[Statement]] = defaultdict(list)
         self.bindings: dict[Symbol, list[Statement]] = defaultdict(list)
@@ -237,6 +238,8 @@ class Modules:
     def resolve_dotted(self, module: int, text: str) -> Symbol | None:
         """Where `ddpm.q` is defined, `ddpm` being a module that was handed in too."""
         prefix, _, name = text.rpartition(".")
+        if (module, prefix) in self._missing_prefixes:
+            return module, self._missing_prefixes[module, prefix][name]
         target = self._prefixes[module].get(prefix)
         return None if target is None else self.resolve(target, name)
 
@@ -245,9 +248,40 @@ class Modules:
             prefix.split(".")[0] == name for prefix in self._prefixes[module]
         )
 
+    def stub_of(self, module: int, name: str) -> str | None:
+        """The module that guests replace by an inert object, where a name is imported from such a one."""
+        imported = [_imported_from(statement.node) for statement in self.bindings.get((module, name), [])]
+        return next((top for top in imported if top in self._stubs), None)
+
     def comes_from_stub(self, module: int, name: str) -> bool:
         """Whether a name is imported from a module that guests replace by an inert object."""
-        return any(_imported_from(statement.node) in self._stubs for statement in self.bindings.get((module, name), []))
+        return self.stub_of(module, name) is not None
+
+    def missing_module(self, statement: Statement) -> str | None:
+        """The module that an import takes from, where it was not handed in and no guest has it, as far as is known."""
+        node = statement.node
+        if not isinstance(node, ast.Import | ast.ImportFrom):
+            return None
+        top = _imported_from(node) or ""
+        known = top in GUEST_MODULES or top in sys.stdlib_module_names or top in self._stubs
+        if known and not (isinstance(node, ast.ImportFrom) and node.level):
+            return None
+        return node.names[0].name if isinstance(node, ast.Import) else node.module or node.names[0].name
+
+    def take_from_missing(self, module: int, prefix: str, names: Mapping[str, str]) -> list[str]:
+        """Let `configs.T` mean the given where `configs` was not handed in; return what is used of it that way.
+
+        `names`: canonical name of each given, by all its names. Where anything else of the module is used, it stays as
+        it is.
+        """
+        texts = [text for item in self.statements if item.module == module for _, text in item.usage.dotted]
+        used = [text.split(".")[prefix.count(".") + 1] for text in texts if text.startswith(f"{prefix}.")]
+        if not used or not set(used) <= names.keys():
+            return []
+        self._missing_prefixes[module, prefix] = dict(names)
+        self.bindings.pop((module, prefix), None)
+        self._prefixes[module][prefix] = module  # a module's name: no slice asks where it is defined
+        return sorted(set(used))
 
     def is_incidental(self, statement: Statement, name: str) -> bool:
         """Whether a statement binds a name as a loop's variable and the like, or to what plotting made."""

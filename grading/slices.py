@@ -41,6 +41,7 @@ class Slice:
 
     own: tuple[Statement, ...]  # bind the answer, or change it in place; in order
     statements: tuple[Statement, ...]  # those, and what they need; in an order in which they run
+    defining: Mapping[str, frozenset[Statement]]  # by answer: those of `statements` that bind it, sooner or later
     optional: frozenset[Statement]  # of `statements`: those that may change something here, and may as well not
     needs: frozenset[str]  # ids of other blanks
     givens: frozenset[str]  # canonical names
@@ -96,10 +97,17 @@ class Slicer(Definitions):
 
     def chunks(self, part: Slice, hidden: frozenset[str]) -> list[Chunk]:
         """What a guest loads: the notebook's own names first, then the statements."""
-        names = [Chunk(file="notebook", line=1, source=_NOTEBOOK_NAMES[name]) for name in sorted(part.notebook_names)]
-        return names + [
-            self.modules.chunk(statement, hidden, optional=statement in part.optional) for statement in part.statements
-        ]
+        chunks = [Chunk(file="notebook", line=1, source=_NOTEBOOK_NAMES[name]) for name in sorted(part.notebook_names)]
+        for statement in part.statements:
+            # What another answer needs may bind this one too: `n, c_drop_prob = 10, 0` must not undo 0.1
+            foreign = {
+                name
+                for name in statement.usage.binds & self.blanks.keys()
+                if statement not in part.defining.get(self.blanks[name], ())
+            }
+            optional = statement in part.optional
+            chunks.append(self.modules.chunk(statement, hidden | foreign, optional=optional))
+        return chunks
 
 
 class _Cut:
@@ -108,6 +116,7 @@ class _Cut:
     def __init__(self, slicer: Slicer, own: Mapping[str, Sequence[Statement]]) -> None:
         self.slicer = slicer
         self.own = own
+        self.defining = {blank_id: set(statements) for blank_id, statements in own.items()}
         self.needs: set[str] = set()
         self.givens: set[str] = set()
         self.undefined: dict[str, Undefined] = {}
@@ -201,7 +210,10 @@ class _Cut:
         place = self.slicer.places.get(blank_id, symbol)
         if before is None or self.slicer.modules.lookup(*symbol) != place:
             return place, []
-        return place, [item for item in self.slicer.definition(place, before) if item.order < before.order]
+        end = min(before.order, max((item.order for item in self.own[blank_id]), default=0))
+        found = [item for item in self.slicer.definition(place, before) if item.order < end]
+        self.defining[blank_id].update(found)
+        return place, found
 
     def note_undefined(self, statement: Statement, name: str, line: int, *, only_in_loop: bool = False) -> None:
         """Note a name that nothing defines, by the first place that uses it."""
@@ -241,6 +253,7 @@ class _Cut:
         trial = copy.copy(self)
         for name in ("needs", "givens", "undefined", "notebook_names", "kept", "optional", "followed"):
             setattr(trial, name, copy.copy(getattr(self, name)))
+        trial.defining = {blank_id: set(statements) for blank_id, statements in self.defining.items()}
         trial.times = {function: set(times) for function, times in self.times.items()}
         trial.todo = []
         trial.keep([statement], None)
@@ -253,6 +266,7 @@ class _Cut:
         return Slice(
             own=tuple(sorted(own, key=lambda item: item.order)),
             statements=tuple(self.slicer.in_order(self.kept)),
+            defining={blank_id: frozenset(statements) for blank_id, statements in self.defining.items()},
             optional=frozenset(self.optional),
             needs=frozenset(self.needs),
             givens=frozenset(self.givens),

@@ -64,7 +64,7 @@ class _Part:
 
     node: ast.stmt
     read: _Read
-    names: Mapping[str, str] = field(default_factory=dict)  # what to call a function's local names at top level
+    names: Mapping[str, str] | None = None  # what to call a function's local names at top level; None: no function's
 
 
 def read_statements(
@@ -145,7 +145,7 @@ class _Reader:
     def statement(self, part: _Part) -> Statement:
         node = part.node
         line, source = _text(node, part.read.lines)
-        if part.names:
+        if part.names is not None:  # a copy: the function stands where it stands, too
             node, source = rename_in(copy.deepcopy(node), part.names), rename(source, part.names)
         found = usage(node, lazy_annotations=self.lazy)
         return Statement(
