@@ -25,6 +25,8 @@ Status = Literal["found", "not_attempted", "wrong_kind", "broken"]
 # How alike a misspelt name must be (difflib's ratio): `sampel_w` for `sample_w`, but not `q` for `w`
 _LIKE_A_NAME = 0.8
 
+NOWHERE = "but never defined or imported."  # ends advice that says no more than Python's own NameError
+
 # How students of the course import what they use most; for advice on a missing import.
 _IMPORTS = {
     "torch": "import torch",
@@ -418,7 +420,7 @@ def _advice(missing: Undefined) -> str:
         return f"{where} but gets its value only where the code trains, samples or draws: pass it as an argument."
     if missing.name in _IMPORTS:
         return f"{where} but never imported: add `{_IMPORTS[missing.name]}`."
-    return f"{where} but never defined or imported."
+    return f"{where} {NOWHERE}"
 
 
 @cache

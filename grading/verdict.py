@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from grading.checking import CheckFailed
-from grading.harvest import Answer
+from grading.harvest import NOWHERE, Answer
 from grading.outcomes import OUTCOMES, InfrastructureFault, Outcome
 from grading.reference import OUR_FILES
 from grading.report import BlankReport, CheckReport, Misconception
@@ -118,10 +118,10 @@ class Check:
             return f"{subject} {fault.message}{'' if self.hidden else _place(fault)}."
         if self.hidden:
             return f"{subject} raised {fault.exception}."
-        if any(f"'{name}'" in fault.message for name in answer.undefined):
-            return answer.message
         text = f": {fault.message}" if fault.message else ""
-        return f"{subject} raised {fault.exception}{text}{_place(fault)}"
+        raised = f"{subject} raised {fault.exception}{text}{_place(fault)}"
+        explained = any(f"'{name}'" in fault.message for name in answer.undefined)
+        return f"{raised}. {answer.message}" if explained and not answer.message.endswith(NOWHERE) else raised
 
 
 def report_blank(blank: Blank, answer: Answer, checks: Sequence[CheckReport]) -> BlankReport:
@@ -136,7 +136,8 @@ def report_blank(blank: Blank, answer: Answer, checks: Sequence[CheckReport]) ->
         decisive = next(recognised, None) or next(iter([*failed, *skipped]), None)
         status = (failed or skipped)[0].outcome if decisive is not None else Outcome.PASSED
         message = decisive.message if decisive is not None else ""
-        if answer.message not in message:  # what is odd about it, after what decides
+        repeats = decisive is not None and answer.message.endswith(NOWHERE)
+        if answer.message not in message and not repeats:  # what is odd about it, after what decides
             message = f"{message} {answer.message}".strip()
         misconception = decisive.misconception if decisive is not None else None
     return BlankReport(
