@@ -11,6 +11,7 @@ fixture `givens`: the values of the assignment's names for this check, by canoni
 
 import inspect
 import random
+import time
 from collections.abc import Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any, Literal, cast
@@ -18,6 +19,7 @@ from typing import Any, Literal, cast
 import pytest
 import torch
 
+from grading.composition import find_misfits
 from grading.events import BlankFinished, CheckFinished, Emit, Event
 from grading.harvest import Harvest, closure
 from grading.order import circle, dependencies_first
@@ -28,7 +30,7 @@ from grading.report import BlankReport, CheckReport
 from grading.seeds import Seeds
 from grading.student import LoadFault, Student
 from grading.tries import FAILURES, NotChecked, try_check
-from grading.verdict import Check, report_blank
+from grading.verdict import Check, report_blank, report_misfit
 from reference.pack import Blank, Pack
 from sandbox.guest_client import Guest
 
@@ -43,8 +45,9 @@ def run_checks(
 ) -> list[BlankReport]:
     """Check every blank of the pack; one report per blank, in the order of the pack.
 
-    A blank passes if all of its checks pass. Checks run in an order drawn from `seeds`, but for one thing: what a blank
-    needs is checked before it. Raises `InfrastructureFault` where anything but the student's code goes wrong.
+    A blank passes if all of its checks pass, and if it also works together with the others that do. Checks run in an
+    order drawn from `seeds`, but for one thing: what a blank needs is checked before it. Raises `InfrastructureFault`
+    where anything but the student's code goes wrong.
     """
     run = _Run(harvest, pack, reference, guest, seeds, emit)
     for blank in pack.blanks:
@@ -57,6 +60,7 @@ def run_checks(
         raise run.fault
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED):
         raise InfrastructureFault(f"The checks of the pack {pack.id!r} did not run (pytest: {code!r}).")
+    run.check_together()
     return [run.reports[blank.id] for blank in pack.blanks]
 
 
@@ -203,6 +207,17 @@ class _Run:
         """Put the blank's report together."""
         checks = [report for _, report in sorted(self._results.get(blank.id, ()), key=lambda result: result[0])]
         self._put(report_blank(blank, self._harvest.answers[blank.id], checks))
+
+    def check_together(self) -> None:
+        """Look for blanks that pass alone and do not work together with the rest."""
+        began = time.monotonic()
+        passed = [blank.id for blank in self._pack.blanks if self._has_passed(blank.id)]
+        misfits = find_misfits(self._harvest, passed, self._reference, self._guest, self._seeds)
+        for blank_id, fault in misfits.items():
+            report = report_misfit(self.reports[blank_id], fault, time.monotonic() - began)
+            check = report.checks[-1]
+            self._tell(CheckFinished(blank=blank_id, check=check.name, outcome=check.outcome, message=check.message))
+            self._put(report)
 
     def _put(self, report: BlankReport) -> None:
         self.reports[report.id] = report

@@ -10,8 +10,9 @@ import pytest
 from grading.checking import CheckFailed
 from grading.harvest import NOWHERE, Answer
 from grading.outcomes import OUTCOMES, InfrastructureFault, Outcome
+from grading.pipeline import PipelineFault
 from grading.reference import OUR_FILES
-from grading.report import BlankReport, CheckReport, Misconception
+from grading.report import WORKS_TOGETHER, BlankReport, CheckReport, Misconception
 from grading.student import LoadFault
 from grading.tries import CHANGED_VALUE
 from reference.pack import Blank
@@ -155,6 +156,24 @@ def report_blank(blank: Blank, answer: Answer, checks: Sequence[CheckReport]) ->
         misconception=misconception,
         checks=list(checks),
     )
+
+
+def report_misfit(report: BlankReport, fault: PipelineFault, seconds: float) -> BlankReport:
+    """The report on a blank that has passed its own checks, and with which the whole pipeline stops."""
+    message = (
+        f"On its own it passes, but it does not work together with the rest. {fault.message} With this blank put right "
+        "the pipeline runs, so look at what it takes from other parts and what it hands on: the shapes, and the type of "
+        "number."
+    )
+    check = CheckReport(
+        name=WORKS_TOGETHER,
+        title="Works together with the rest of your pipeline",
+        outcome=fault.outcome,
+        message=message,
+        seconds=seconds,
+    )
+    changes = {"status": fault.outcome, "points": 0.0, "message": message, "checks": [*report.checks, check]}
+    return report.model_copy(update=changes)
 
 
 def _place(fault: GuestFault) -> str:
