@@ -206,7 +206,9 @@ class _Run:
     def finish_blank(self, blank: Blank) -> None:
         """Put the blank's report together."""
         checks = [report for _, report in sorted(self._results.get(blank.id, ()), key=lambda result: result[0])]
-        self._put(report_blank(blank, self._harvest.answers[blank.id], checks))
+        report = self.reports[blank.id] = report_blank(blank, self._harvest.answers[blank.id], checks)
+        points, of = report.points, report.max_points
+        self._tell(BlankFinished(blank=blank.id, outcome=report.status, points=points, max_points=of))
 
     def check_together(self) -> None:
         """Look for blanks that pass alone and do not work together with the rest."""
@@ -217,13 +219,7 @@ class _Run:
             report = report_misfit(self.reports[blank_id], fault, time.monotonic() - began)
             check = report.checks[-1]
             self._tell(CheckFinished(blank=blank_id, check=check.name, outcome=check.outcome, message=check.message))
-            self._put(report)
-
-    def _put(self, report: BlankReport) -> None:
-        self.reports[report.id] = report
-        self._tell(
-            BlankFinished(blank=report.id, outcome=report.status, points=report.points, max_points=report.max_points)
-        )
+            self.reports[blank_id] = report
 
     def _finish_check(self, check: Check, session: pytest.Session) -> None:
         if check.error is not None and not isinstance(check.error, FAILURES):

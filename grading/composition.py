@@ -2,7 +2,7 @@
 
 Each check has right values and right parts around the one answer that it looks at. What answers hand to each other is
 not seen by any of them: numbers of a type that the next part refuses, shapes that only a check takes. So, once all
-blanks are checked, the student's own pipeline runs as a whole: two time steps, images of 8 pixels, one batch of
+blanks are checked, the student's own pipeline runs as a whole, with two time steps and small images: one batch of
 training, then sampling. Where it stops, answers are exchanged for right ones until it runs: what has to be exchanged is
 what does not fit.
 """
@@ -36,9 +36,9 @@ from sandbox.guest_client import Guest
 from sandbox.limits import Deadline
 
 ROOTS = (*TRAINING_ROOTS, *OWN_LOOP_ROOTS)
-# What is left of a recipe: two time steps are the least with noise in one and none in the other, 8 pixels the least
-# that can be halved twice and leaves a square, 8 channels what the course's normalisation divides into groups
-SMALL = {"image_size": 8, "channels": (8, 8, 8), "timesteps": 2, "batch_size": 6}
+# What is left of a recipe: two time steps are the least with noise in one and none in the other; 12 pixels can be
+# halved twice, and are a size that no other check of the network has; 8 channels are what normalisation groups
+SMALL = {"image_size": 12, "channels": (8, 8, 8), "timesteps": 2, "batch_size": 6}
 SAMPLED = (1, 3)  # images at once: one on its own, as batches of one are easily lost, and several
 GUIDANCE_WEIGHT = 2.0  # any but 0, which would leave guidance out
 # The solution takes 0.3 s; a hundred times as much means that something never ends

@@ -161,9 +161,9 @@ def report_blank(blank: Blank, answer: Answer, checks: Sequence[CheckReport]) ->
 def report_misfit(report: BlankReport, fault: PipelineFault, seconds: float) -> BlankReport:
     """The report on a blank that has passed its own checks, and with which the whole pipeline stops."""
     message = (
-        f"On its own it passes, but it does not work together with the rest. {fault.message} With this blank put right "
-        "the pipeline runs, so look at what it takes from other parts and what it hands on: the shapes, and the type of "
-        "number."
+        f"On its own it passes, but together with the rest of your work the pipeline stops: {fault.message} With this "
+        "blank put right it runs, so look at what the blank takes and what it hands on, the shapes and the type of "
+        "number. The error itself may show in a line of another part."
     )
     check = CheckReport(
         name=WORKS_TOGETHER,
