@@ -12,11 +12,13 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Literal
 
+from grading.effects import Symbol
 from grading.hand_in import HandIn
 from grading.lookalikes import Lookalikes
-from grading.modules import Modules, Statement, Symbol
+from grading.modules import Modules
 from grading.placeholders import kind_of, placeholder_line, unfilled_line, wrong_kind
 from grading.slices import Slice, Slicer, Undefined
+from grading.statements import Statement
 from reference.pack import Blank, Pack
 from sandbox.program import Chunk
 
@@ -97,11 +99,9 @@ def closure(harvest: Harvest, roots: Iterable[str]) -> frozenset[str]:
 
 def pipeline_chunks(harvest: Harvest, blank_ids: Iterable[str]) -> tuple[Chunk, ...]:
     """The slices of these blanks in one: each statement once, in an order in which they run. Others are left out."""
-    slices = [harvest.slices[blank_id] for blank_id in blank_ids if blank_id in harvest.slices]
+    own = {blank_id: harvest.slices[blank_id].own for blank_id in blank_ids if blank_id in harvest.slices}
     slicer = harvest.slicer
-    statements = slicer.in_order({statement for part in slices for statement in part.statements})
-    names = {name for part in slices for name in part.notebook_names}
-    return tuple(slicer.chunks(statements, _hidden(slicer, frozenset(blank_ids)), names))
+    return tuple(slicer.chunks(slicer.cut_together(own), _hidden(slicer, frozenset(own))))
 
 
 def _hidden(slicer: Slicer, own: frozenset[str]) -> frozenset[str]:
@@ -133,7 +133,8 @@ class _Harvester:
         self._find_misnamed(places)
         blanks = self._blank_names(places)
         self.modules.keep_apart(blanks.keys() | self.givens.keys())
-        self.slicer = Slicer(self.modules, blanks, self.givens)
+        found = {blank_id: place.symbol for blank_id, place in places.items() if place is not None}
+        self.slicer = Slicer(self.modules, blanks, self.givens, found)
         self.slices: dict[str, Slice] = {}
         answers = {blank.id: self._answer(blank, places[blank.id]) for blank in self.pack.blanks}
         notices = [*self.hand_in.notices, *self.modules.notices]
@@ -290,7 +291,7 @@ class _Harvester:
         return replace(
             found,
             message=" ".join([place.note, *map(_advice, part.undefined)]).strip(),
-            chunks=tuple(self.slicer.chunks(part.statements, hidden, part.notebook_names)),
+            chunks=tuple(self.slicer.chunks(part, hidden)),
             needs=part.needs,
             givens=part.givens,
             undefined=tuple(missing.name for missing in part.undefined),
