@@ -13,6 +13,8 @@ from grading.slices import Slice, Undefined
 from grading.statements import Statement
 from reference.pack import Blank
 
+NOWHERE = "but never defined or imported."  # ends advice that says no more than Python's own NameError
+
 # How alike a misspelt name must be (difflib's ratio): `sampel_w` for `sample_w`, but not `q` for `w`
 _LIKE_A_NAME = 0.8
 
@@ -244,4 +246,4 @@ def _advice(missing: Undefined) -> str:
         return f"{where} but gets its value only where the code trains, samples or draws: pass it as an argument."
     if missing.name in _IMPORTS:
         return f"{where} but never imported: add `{_IMPORTS[missing.name]}`."
-    return f"{where} but never defined or imported."
+    return f"{where} {NOWHERE}"
