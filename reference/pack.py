@@ -33,7 +33,7 @@ class Blank(_Part):
     title: str  # in words, as the student reads it
     concept: str  # the topic of the course that it belongs to
     points: float = Field(ge=0)
-    in_force_at: str | None = None  # take the value in force where top-level code last calls this function
+    in_force_at: str | None = None  # the blank whose calls decide where the number is set several times
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -54,6 +54,7 @@ class Given(_Part):
 
 class Stubs(_Part):
     modules: tuple[str, ...] = ()  # top-level module names that a guest replaces by an inert object
+    helpers: tuple[str, ...] = ()  # those of them that the course brings: what is taken from there is nobody's own work
 
 
 class Accuracy(_Part):

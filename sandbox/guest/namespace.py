@@ -22,19 +22,29 @@ FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, fu
 MISSING = object()
 
 
+class OptionalFault(Exception):  # noqa: N818
+    """A chunk raised that may be left out."""
+
+    def __init__(self, chunk: dict[str, Any], error: BaseException) -> None:
+        super().__init__()
+        self.chunk = chunk
+        self.error = error
+
+
 def execute(chunks: list[dict[str, Any]], variables: dict[str, Any]) -> None:
-    """Run statements one by one under their own file names and lines; go on where an optional one fails."""
+    """Run statements one by one under their own file names and lines."""
     future: dict[str, int] = {}  # `from __future__` holds for the rest of its file
     for chunk in chunks:
         file = chunk["file"]
         source = "\n" * (chunk["line"] - 1) + chunk["source"]
+        code = compile(source, file, "exec", flags=future.get(file, 0), dont_inherit=True)
+        future[file] = code.co_flags & FUTURE_FLAGS
         try:
-            code = compile(source, file, "exec", flags=future.get(file, 0), dont_inherit=True)
-            future[file] = code.co_flags & FUTURE_FLAGS
             exec(code, variables)  # noqa: S102  (what a guest is for)
-        except (Exception, SystemExit):
-            if not chunk["optional"]:
-                raise
+        except (Exception, SystemExit) as error:
+            if chunk["optional"]:
+                raise OptionalFault(chunk, error) from None
+            raise
 
 
 class Loaded:
@@ -47,7 +57,27 @@ class Loaded:
         self._values: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}  # as sent, and what the student was given
 
     def load(self, program: dict[str, Any], decode: Callable[[Any], Any]) -> None:
-        """Build both namespaces. Raises whatever the student's top-level code raises."""
+        """Build both namespaces. Raises whatever the student's top-level code raises.
+
+        A chunk that is optional and raises may have done half of what it does, so all begins anew without it. Where
+        what is left raises too, the first fault is the one to tell: it stands first in the student's file.
+        """
+        chunks = program["chunks"]
+        first: BaseException | None = None
+        while True:
+            try:
+                self._load(program | {"chunks": chunks}, decode)
+                return
+            except OptionalFault as fault:
+                # After a second one that raises none of them is worth another try
+                chunks = [c for c in chunks if c is not fault.chunk and not (first and c["optional"])]
+                first = first or fault.error
+            except BaseException:
+                if first is None:
+                    raise
+                raise first from None
+
+    def _load(self, program: dict[str, Any], decode: Callable[[Any], Any]) -> None:
         self.files = frozenset(chunk["file"] for chunk in program["chunks"])
         self._exports = program["exports"]
         stubs.install(program["stubs"])
