@@ -64,7 +64,8 @@ def is_named(sources: list[str]) -> bool:
 def redirect(given: torch.device | None) -> None:
     """From now on take `given`, or the processor, for accelerators, unless there is one."""
     global _given
-    if given.type not in HERE if given is not None else torch.cuda.is_available():
+    there_is_one = torch.cuda.is_available() if given is None else given.type not in HERE
+    if there_is_one or _given is not None:
         return
     _given = given or torch.device("cpu")
     for name in _WITHOUT_EFFECT:
