@@ -35,7 +35,7 @@ def compile_in_place(*_: Any, **__: Any) -> None:
 
 def make_inert() -> None:
     """Replace the compiler. Call it before anything imports `torch._dynamo`."""
-    stub = Dynamo(COMPILER)
+    stub = Dynamo(COMPILER, COMPILER)
     sys.modules[COMPILER] = stub
     torch._dynamo = stub
     stubs.install([COMPILER])  # for its submodules

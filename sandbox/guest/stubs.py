@@ -175,7 +175,7 @@ class StubBase:
 
 @functools.cache
 def stub_of(module: str) -> Stub:
-    """The stub that everything in a module is, and its submodules; `module` is the name at top level."""
+    """The stub that everything in a module is."""
     kind = type(f"{module}, {WHERE}", (Stub,), {"__module__": "builtins", "origin": module})
     made: Stub = kind()
     return made
@@ -189,15 +189,18 @@ def called(stub: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 
 class StubModule(types.ModuleType, Absent):
-    """A module all of whose attributes are stubs. Callable, as some import a module where a function is meant."""
+    """A module all of whose attributes are stubs. Callable, as some import a module where a function is meant.
 
-    def __init__(self, name: str) -> None:
+    `origin` is the module that is a stub itself; this one is that or lies below it.
+    """
+
+    def __init__(self, name: str, origin: str) -> None:
         super().__init__(name)
         self.__path__ = []  # a package: submodules can be imported
-        self.origin = name
+        self.origin = origin
 
     def __repr__(self) -> str:
-        return f"<module {self.origin!r}>"
+        return f"<module {self.__name__!r}>"
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         found = self.__getattr__(self.__name__.rpartition(".")[2])
@@ -206,8 +209,7 @@ class StubModule(types.ModuleType, Absent):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
-        top = self.__name__.partition(".")[0]
-        return progress.BARS.get((top, name)) or stub_of(top)
+        return progress.BARS.get((self.origin, name)) or stub_of(self.origin)
 
 
 class StubFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -218,14 +220,18 @@ class StubFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def find_spec(self, fullname: str, *_: Any) -> importlib.machinery.ModuleSpec | None:
         """A stub's spec where the module is one of ours, else None."""
-        parts = fullname.split(".")
-        if not any(".".join(parts[:count]) in self._names for count in range(1, len(parts) + 1)):
+        if self._origin(fullname) is None:
             return None
         return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
 
+    def _origin(self, fullname: str) -> str | None:
+        parts = fullname.split(".")
+        names = (".".join(parts[:count]) for count in range(1, len(parts) + 1))
+        return next((name for name in names if name in self._names), None)
+
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
         """The stub."""
-        return StubModule(spec.name)
+        return StubModule(spec.name, self._origin(spec.name) or spec.name)
 
     def exec_module(self, module: types.ModuleType) -> None:
         """A stub has no code."""

@@ -11,7 +11,7 @@ from sandbox.guest_client import Guest
 from sandbox.program import Chunk, Device, Program
 from sandbox.session import Callback
 
-STUBS = ("matplotlib", "utils", "tqdm", "IPython", "PIL", "wandb")
+STUBS = ("matplotlib", "utils", "tqdm", "IPython", "PIL", "wandb", "torch.utils.tensorboard")
 
 
 @pytest.fixture(scope="module", params=guests.BACKENDS)
@@ -29,6 +29,7 @@ def test_stubs_swallow_every_use(guest: Guest) -> None:
     from tqdm.auto import tqdm as auto
     import tqdm.notebook
     from IPython.display import *
+    from torch.utils.tensorboard import SummaryWriter
 
     class Dataset(utils.deep.Base):
         def __init__(self, root):
@@ -41,8 +42,8 @@ def test_stubs_swallow_every_use(guest: Guest) -> None:
 
     def f(xs):
         fig, plt.rcParams["a"] = plt.figure(), 1
-        with ddpm_utils.timer("x"):
-            pass
+        with ddpm_utils.timer("x"), SummaryWriter() as writer:
+            writer.add_scalar("loss", 1, 2)
         bar = tqdm(xs, desc="x")
         bar.set_postfix(loss=1)
         bar.update(1)
