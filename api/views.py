@@ -11,7 +11,7 @@ from api.access import CallerDep
 from api.dependencies import OwnSubmission, Services, ServicesDep
 from grading.outcomes import Outcome
 from grading.redaction import redact
-from grading.report import Report
+from grading.report import WORKS_TOGETHER, Report
 from records.models import Assignment, Role, State, Submission, utc_now
 from records.policy import Grant, Policy, shown_when, shows_all
 
@@ -59,16 +59,22 @@ class View:
             return None
         match type_:
             case "check_finished":
-                # One that was skipped may have been stopped by a hidden one
-                skipped = data["outcome"] == Outcome.SKIPPED and self.may_hide(data["blank"])
-                return None if skipped or self.hidden(data["blank"], data["check"]) is not None else dict(data)
-            case "blank_finished" if self.may_hide(data["blank"]) and data["outcome"] != Outcome.NOT_ATTEMPTED:
+                # One that was skipped may have been stopped by a hidden one, of this blank or one that it builds on
+                told = data["outcome"] != Outcome.SKIPPED and not self._follows_hidden_ones(data)
+                return dict(data) if told and self.hidden(data["blank"], data["check"]) is None else None
+            case "blank_finished" if data["outcome"] == Outcome.SKIPPED or (
+                self.may_hide(data["blank"]) and data["outcome"] != Outcome.NOT_ATTEMPTED
+            ):
                 return dict(data) | {"outcome": Outcome.WITHHELD, "points": 0.0}
             case State.DONE:
                 current = services.submissions.get(self.submission.id)  # it is done only now
                 report = None if current is None else replace(self, submission=current).report(services)
                 return {} if report is None else report.model_dump(mode="json", include=set(TOLD_AT_THE_END))
         return dict(data)
+
+    def _follows_hidden_ones(self, data: Mapping[str, Any]) -> bool:
+        """Whether a check takes place only where hidden ones of its blank have passed."""
+        return data["check"] == WORKS_TOGETHER and self.may_hide(data["blank"])
 
     def shows_image(self, name: str) -> bool:
         """Images of the repaired run go with it."""

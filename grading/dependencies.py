@@ -3,45 +3,15 @@
 import ast
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Literal
 
-# Methods that change their object and do not say so by a trailing underscore, as torch's in-place methods do. A
-# call counts only where its result is thrown away: `x.add(1)` on a tensor changes nothing.
-_MUTATORS = frozenset(
-    {"append", "extend", "insert", "add", "update", "setdefault", "pop", "popitem", "remove", "discard", "clear"}
-    | {"sort", "reverse", "fill", "put", "itemset", "register_buffer", "register_parameter", "add_module"}
-    | {"load_state_dict", "__setitem__"}
-)
+from grading.scopes import Scope, function_scope
+from grading.usage import Body, Call, Ref, Usage, changed_by, dotted, roots, thrown_away
+
+# What shows something and changes nothing that it is given
+_SHOWING = frozenset({"print", "pprint", "display", "help", "len", "repr", "str", "type", "summary", "breakpoint"})
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
-
-
-@dataclass(eq=False)
-class Usage:
-    """What one top-level statement does with its module's names. Lines are those of the tree, 1-based."""
-
-    binds: set[str] = field(default_factory=set)
-    surely: set[str] = field(default_factory=set)  # of `binds`: those bound on every path
-    targets: set[str] = field(default_factory=set)  # of `binds`: those that a loop, `with` or `except` binds
-    # Read while the statement runs, before it binds them itself -> first line
-    reads_now: dict[str, int] = field(default_factory=dict)
-    # Read by the functions that it defines, whenever they are called -> first line
-    reads_later: dict[str, int] = field(default_factory=dict)
-    reads: set[str] = field(default_factory=set)  # all names read, bound before or not
-    mutates: set[str] = field(default_factory=set)  # objects changed in place while the statement runs
-    # What its functions do once they are called
-    binds_later: set[str] = field(default_factory=set)  # by `global`
-    mutates_later: set[str] = field(default_factory=set)
-    mutated_parameters: set[int] = field(default_factory=set)  # of a top-level function, by position
-    # Called now by name -> for each call the names at the bottom of its arguments, "" where there is none
-    calls: dict[str, list[list[str]]] = field(default_factory=dict)
-    methods: set[str] = field(default_factory=set)  # names of methods called now
-    # Dotted names such as `ddpm.q`, with their nodes
-    dotted: list[tuple[ast.Attribute, str]] = field(default_factory=list)
-    # Every node that names a global: what to rewrite when the name changes
-    nodes: list[tuple[ast.AST, str, Literal["load", "store"]]] = field(default_factory=list)
 
 
 def usage(statement: ast.stmt, *, lazy_annotations: bool = False) -> Usage:
@@ -52,38 +22,9 @@ def usage(statement: ast.stmt, *, lazy_annotations: bool = False) -> Usage:
     found.surely = found.binds & reader.assigned
     for name in found.binds:
         found.reads_later.pop(name, None)
+    for name in reader.changed_directly:
+        found.in_passing.pop(name, None)
     return found
-
-
-def root(node: ast.AST) -> ast.Name | None:
-    """The name at the bottom of `a.b[0].c()`."""
-    while True:
-        match node:
-            case ast.Name():
-                return node
-            case ast.Attribute(value=value) | ast.Subscript(value=value) | ast.Starred(value=value):
-                node = value
-            case ast.Call(func=ast.Attribute(value=value)):
-                node = value
-            case _:
-                return None
-
-
-def dotted(node: ast.AST) -> str | None:
-    """`a.b.c` as text, None where it is anything but names and dots."""
-    parts: list[str] = []
-    while isinstance(node, ast.Attribute):
-        parts.append(node.attr)
-        node = node.value
-    return ".".join([node.id, *reversed(parts)]) if isinstance(node, ast.Name) else None
-
-
-@dataclass
-class _Scope:
-    kind: Literal["function", "class", "comprehension"]
-    local: set[str]
-    declared_global: set[str] = field(default_factory=set)
-    parameters: tuple[str, ...] = ()
 
 
 class _Reader:
@@ -92,9 +33,15 @@ class _Reader:
     def __init__(self, lazy_annotations: bool) -> None:
         self.usage = Usage()
         self.assigned: set[str] = set()  # module names surely bound by now
-        self.scopes: list[_Scope] = []  # innermost last; empty: the module's own
+        self.scopes: list[Scope] = []  # innermost last; empty: the module's own
         self.lazy_annotations = lazy_annotations
-        self.discarded: ast.expr | None = None  # the call whose result the current statement throws away
+        self.body: Body | None = None  # of the outermost function that the walk is in
+        self.body_scope: Scope | None = None
+        self.thrown_away: list[ast.expr] = []  # the expressions whose results the current statement throws away
+        self.for_effect = False  # whether the current statement is there for what it changes
+        self.subjects: frozenset[str] = frozenset()  # the names that the current simple statement is there for
+        self.changed_directly: set[str] = set()
+        self.elements_of: dict[str, list[ast.Name]] = {}  # by a loop's variable: what the loop goes over
 
     # -- names
 
@@ -119,6 +66,8 @@ class _Reader:
         self.usage.reads.add(name)
         if not self.now:
             self.usage.reads_later.setdefault(name, getattr(node, "lineno", 1))
+            if self.body is not None:
+                self.body.reads.setdefault(name, getattr(node, "lineno", 1))
         elif name not in self.assigned:
             self.usage.reads_now.setdefault(name, getattr(node, "lineno", 1))
 
@@ -133,15 +82,45 @@ class _Reader:
             self.assigned.add(name)
         else:
             self.usage.binds_later.add(name)
+            if self.body is not None:
+                self.body.binds.add(name)
+
+    def refs(self, *nodes: ast.AST) -> frozenset[Ref]:
+        """What the names at the bottom of expressions stand for, outside of the function around."""
+        found: set[Ref] = set()
+        names = [name.id for node in nodes for name in roots(node)]
+        names += [other.id for name in names for other in self.elements_of.get(name, ())]
+        for name in names:
+            if self.is_global(name):
+                found.add(name)
+            elif self.body is not None and self._scope_of(name) is self.body_scope and name in self.body.parameters:
+                found.add(self.body.parameters.index(name))
+        return frozenset(found)
+
+    def _scope_of(self, name: str) -> Scope | None:
+        return next((scope for scope in reversed(self.scopes) if name in scope.local), None)
 
     def mutate(self, node: ast.AST) -> None:
-        name = root(node)
-        if name is None:
+        found = self.refs(node)
+        if not self.now:
+            if self.body is not None:
+                self.body.mutates |= found
             return
-        if self.is_global(name.id):
-            (self.usage.mutates if self.now else self.usage.mutates_later).add(name.id)
-        elif len(self.scopes) == 1 and name.id in self.scopes[0].parameters:
-            self.usage.mutated_parameters.add(self.scopes[0].parameters.index(name.id))
+        for name in found:
+            assert isinstance(name, str)
+            self.usage.mutates.add(name)
+            if self.subjects and name not in self.subjects:
+                self.usage.in_passing.setdefault(name, set()).update(self.subjects)
+            else:
+                self.changed_directly.add(name)
+
+    @contextmanager
+    def statement_for(self, *nodes: ast.AST) -> Iterator[None]:
+        """A simple statement that is there for the names at the bottom of these expressions."""
+        before = self.subjects
+        self.subjects = before | {name.id for node in nodes for name in roots(node)}
+        yield
+        self.subjects = before
 
     # -- walking
 
@@ -158,7 +137,7 @@ class _Reader:
                 self.visit(node)
 
     @contextmanager
-    def scope(self, scope: _Scope) -> Iterator[None]:
+    def scope(self, scope: Scope) -> Iterator[None]:
         self.scopes.append(scope)
         yield
         self.scopes.pop()
@@ -170,11 +149,13 @@ class _Reader:
             self.store(node, node.id)
 
     def visit_Attribute(self, node: ast.Attribute) -> None:  # noqa: N802
-        name, text = root(node), dotted(node)
-        if name is not None and text is not None and self.is_global(name.id):
+        text = dotted(node)
+        if text is not None and self.is_global(text.split(".")[0]):
             self.usage.dotted.append((node, text))
         if not isinstance(node.ctx, ast.Load):
             self.mutate(node.value)
+            if self.body is not None:
+                self.body.sets_attributes = True
         self.visit(node.value)
 
     def visit_Subscript(self, node: ast.Subscript) -> None:  # noqa: N802
@@ -184,52 +165,86 @@ class _Reader:
         self.visit(node.slice)
 
     def visit_Assign(self, node: ast.Assign) -> None:  # noqa: N802
-        self.visit(node.value)
-        self.visit_all(node.targets)
+        with self.statement_for(*node.targets):
+            match node:
+                case ast.Assign(targets=[ast.Name(id=name)], value=ast.Lambda() as function):
+                    self.visit_Lambda(function, name)
+                case _:
+                    self.visit(node.value)
+            self.visit_all(node.targets)
 
     def visit_AugAssign(self, node: ast.AugAssign) -> None:  # noqa: N802
         if isinstance(node.target, ast.Name):
             self.load(node.target, node.target.id)
-        self.visit(node.value)
-        self.visit(node.target)
+        with self.statement_for(node.target):
+            self.visit(node.value)
+            self.visit(node.target)
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> None:  # noqa: N802
         if self.now and not self.lazy_annotations:  # in a function it is never evaluated
             self.visit(node.annotation)
         if node.value is not None:
-            self.visit(node.value)
-            self.visit(node.target)
+            with self.statement_for(node.target):
+                self.visit(node.value)
+                self.visit(node.target)
         elif not isinstance(node.target, ast.Name):
             self.visit(node.target)
 
     def visit_Expr(self, node: ast.Expr) -> None:  # noqa: N802
-        self.discarded = node.value
-        self.visit(node.value)
+        self.thrown_away = thrown_away(node.value)
+        calls = [part for part in self.thrown_away if isinstance(part, ast.Call)]
+        changed = [part for call in calls for part in changed_by(call, discarded=True)]
+        self.for_effect = True
+        with self.statement_for(*changed):
+            self.visit(node.value)
+        self.for_effect = False
 
     def visit_NamedExpr(self, node: ast.NamedExpr) -> None:  # noqa: N802
-        self.visit(node.value)
-        self.visit(node.target)
+        with self.statement_for(node.target):
+            self.visit(node.value)
+            self.visit(node.target)
 
     def visit_Call(self, node: ast.Call) -> None:  # noqa: N802
+        for_effect = self.for_effect
         function = node.func
-        names = [name.id if (name := root(argument)) is not None else "" for argument in node.args]
-        if isinstance(function, ast.Attribute):
-            if self.now:
-                self.usage.methods.add(function.attr)
-            in_place = function.attr.endswith("_") and not function.attr.endswith("__")
-            if in_place and (dotted(function.value) or "").endswith("init") and node.args:
-                self.mutate(node.args[0])  # nn.init.zeros_(x)
-            elif in_place or (function.attr in _MUTATORS and node is self.discarded):
-                self.mutate(function.value)
-        elif isinstance(function, ast.Name):
-            if function.id in ("setattr", "delattr") and node.args:
-                self.mutate(node.args[0])
-            if self.now and self.is_global(function.id):
-                self.usage.calls.setdefault(function.id, []).append(names)
-        for keyword in node.keywords:
-            if keyword.arg == "out":
-                self.mutate(keyword.value)
+        called = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+        self.for_effect = for_effect and called not in _SHOWING
+        self.note_call(node, discarded=self.for_effect)
+        for changed in changed_by(node, discarded=any(node is part for part in self.thrown_away)):
+            self.mutate(changed)
+        if called in ("setattr", "__setattr__") and self.body is not None:
+            self.body.sets_attributes = True
         self.visit_all(ast.iter_child_nodes(node))
+        self.for_effect = for_effect
+
+    def note_call(self, node: ast.expr, *, discarded: bool, decorated: "Function | ast.ClassDef | None" = None) -> None:
+        """Take down a call, or a decorator's."""
+        call = node if isinstance(node, ast.Call) else ast.Call(func=node, args=[], keywords=[])
+        function = call.func
+        if isinstance(function, ast.Attribute):
+            name, on = function.attr, self.refs(function.value)
+        elif isinstance(function, ast.Name) and self.is_global(function.id):
+            name, on = function.id, None
+        else:
+            return
+        annotation = None
+        if isinstance(decorated, Function):
+            first = [*decorated.args.posonlyargs, *decorated.args.args][:1]
+            annotation = first[0].annotation if first else None
+        found = Call(
+            name=name,
+            on=on,
+            dotted=dotted(function),
+            arguments=tuple(map(self.refs, call.args)),
+            keywords={keyword.arg or "**": self.refs(keyword.value) for keyword in call.keywords},
+            discarded=discarded,
+            decorates=None if decorated is None else self.refs(*([annotation] if annotation else [])),
+            subjects=self.subjects,
+        )
+        if self.now:
+            self.usage.calls.append(found)
+        elif self.body is not None:
+            self.body.calls.append(found)
 
     def visit_Import(self, node: ast.Import | ast.ImportFrom) -> None:  # noqa: N802
         for alias in node.names:
@@ -243,28 +258,49 @@ class _Reader:
 
     def visit_FunctionDef(self, node: Function) -> None:  # noqa: N802
         arguments = node.args
-        self.visit_all(node.decorator_list)
+        self.visit_decorators(node)
         self.visit_all([*arguments.defaults, *arguments.kw_defaults])
         every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
         if not self.lazy_annotations:
             variadic = [a for a in (arguments.vararg, arguments.kwarg) if a is not None]
             self.visit_all([*(a.annotation for a in [*every, *variadic]), node.returns])
         self.store(node, node.name)
-        positional = tuple(a.arg for a in every)
-        with self.scope(_function_scope(node.body, arguments, positional)):
+        unbound = any(isinstance(part, ast.Name) and part.id == "staticmethod" for part in node.decorator_list)
+        parameters = (*[""] * unbound, *(a.arg for a in every))  # as a bound method counts them
+        with self.function(node.name, parameters, function_scope(node.body, arguments)):
             self.visit_all(node.body)
 
     visit_AsyncFunctionDef = visit_FunctionDef  # noqa: N815
 
-    def visit_Lambda(self, node: ast.Lambda) -> None:  # noqa: N802
+    def visit_Lambda(self, node: ast.Lambda, name: str = "") -> None:  # noqa: N802
         self.visit_all([*node.args.defaults, *node.args.kw_defaults])
-        with self.scope(_function_scope([node.body], node.args, ())):
+        parameters = tuple(a.arg for a in [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs])
+        with self.function(name, parameters, function_scope([node.body], node.args)):
             self.visit(node.body)
 
+    @contextmanager
+    def function(self, name: str, parameters: tuple[str, ...], scope: Scope) -> Iterator[None]:
+        """The inside of a function; `name` is empty where nobody can call it by one."""
+        before = self.body, self.body_scope, self.subjects, self.for_effect
+        self.subjects, self.for_effect = frozenset(), False
+        if self.body is None and name:
+            self.body = self.usage.bodies.setdefault(name, Body(parameters))
+            self.body_scope = scope
+        with self.scope(scope):
+            yield
+        self.body, self.body_scope, self.subjects, self.for_effect = before
+
+    def visit_decorators(self, node: "Function | ast.ClassDef") -> None:
+        self.visit_all(node.decorator_list)
+        if not self.scopes:
+            for decorator in node.decorator_list:
+                self.note_call(decorator, discarded=True, decorated=node)
+
     def visit_ClassDef(self, node: ast.ClassDef) -> None:  # noqa: N802
-        self.visit_all([*node.decorator_list, *node.bases, *node.keywords])
+        self.visit_decorators(node)
+        self.visit_all([*node.bases, *node.keywords])
         declared = {name for child in node.body if isinstance(child, ast.Global) for name in child.names}
-        with self.scope(_Scope("class", set(), declared)):
+        with self.scope(Scope("class", set(), declared)):
             self.visit_all(node.body)
         self.store(node, node.name)
 
@@ -277,7 +313,7 @@ class _Reader:
             for name in ast.walk(generator.target)
             if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store)
         }
-        with self.scope(_Scope("comprehension", local)):
+        with self.scope(Scope("comprehension", local)):
             # The targets are local: only what indexes or attributes in them read can matter
             self.visit_targets(first.target)
             self.visit_all(first.ifs)
@@ -318,10 +354,11 @@ class _Reader:
 
     def visit_For(self, node: ast.For | ast.AsyncFor) -> None:  # noqa: N802
         self.visit(node.iter)
-        before = set(self.assigned)
+        before, outer = set(self.assigned), self.elements_of
+        self.elements_of = outer | {name.id: roots(node.iter) for name in roots(node.target)}
         self.target(node.target)
         self.visit_all(node.body)
-        self.assigned = before
+        self.assigned, self.elements_of = before, outer
         self.visit_all(node.orelse)
 
     visit_AsyncFor = visit_For  # noqa: N815
@@ -388,42 +425,3 @@ class _Reader:
     def visit_Global(self, node: ast.Global) -> None:  # noqa: N802
         for name in node.names:
             self.usage.nodes.append((node, name, "store"))
-
-
-def _function_scope(body: Iterable[ast.AST], arguments: ast.arguments, parameters: tuple[str, ...]) -> _Scope:
-    """The names that a function binds itself; what it declares global or nonlocal is not among them."""
-    every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]
-    local = {argument.arg for argument in every if argument is not None}
-    declared: set[str] = set()
-    outer: set[str] = set()
-    stack: list[ast.AST] = list(body)
-    while stack:
-        node = stack.pop()
-        match node:
-            case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
-                local.add(name)
-            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
-                local.add(name)
-                stack += node.decorator_list
-            case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
-                local.add(name)
-            case ast.MatchMapping(rest=str(name)):
-                local.add(name)
-            case ast.Import():
-                local |= {alias.asname or alias.name.split(".")[0] for alias in node.names}
-            case ast.ImportFrom():
-                local |= {alias.asname or alias.name for alias in node.names}
-            case ast.Global(names=names):
-                declared |= set(names)
-            case ast.Nonlocal(names=names):
-                outer |= set(names)
-        if isinstance(node, ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
-            # Its own targets stay in it; an assignment expression in it binds here
-            local |= {
-                child.target.id
-                for child in ast.walk(node)
-                if isinstance(child, ast.NamedExpr) and isinstance(child.target, ast.Name)
-            }
-        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda):
-            stack.extend(ast.iter_child_nodes(node))
-    return _Scope("function", local - declared - outer, declared, parameters)

@@ -10,6 +10,7 @@ from typing import Literal
 
 from grading.causes import CAUSES, Rule
 from grading.facts import Facts
+from grading.outcomes import Outcome
 from grading.report import Finding, GenerationRun, TrainingRun
 
 UNDIVERSE = 0.6  # likewise; trained reference networks 0.95 or more at any w up to 7
@@ -17,6 +18,9 @@ ONE_MISSING = 0.5  # a class below it, while the others together reach `OTHERS_F
 OTHERS_FINE = 0.85
 OTHER_GREY = 0.35  # difference of mean grey values in [-1, 1]; trained reference networks 0.15
 OVERDRIVEN = 0.45  # share of pixels beyond the range of grey; 0.13 at w = 2, 0.26 at w = 5, 0.56 at w = 12
+OWN_LOOP_FINE = (
+    0.8  # share of the own loop's 50 images; of a network at the pass mark chance leaves fewer once in 10,000
+)
 BETTER_ELSEWHERE = 0.04  # accuracy that another guidance weight brings at least
 RISING = 0.08  # accuracy gained over the last two looks in training; of right ones, which pass, at most 0.07
 LEVEL = 0.08  # share of the loss that the second half of training takes away; of a right one 0.12 or more
@@ -116,6 +120,26 @@ def _guidance(facts: Facts, side: Literal["low", "high"]) -> Finding | None:
         f"{best.guidance_weight:g}, {best.accuracy.estimate:.0%} of {best.images}.",
         next_step="Try a few values of w in `sample_w` and compare the digits.",
         severity="advice" if run.passed else "problem",
+    )
+
+
+def _own_loop(facts: Facts) -> Finding | None:
+    """The network is good, and the student's own way of drawing with it is not."""
+    loop = facts.generation.own_loop if facts.generation else None
+    if not facts.passed or loop is None or loop.status in (Outcome.PASSED, Outcome.SKIPPED):
+        return None
+    drawn_well = loop.images > 0 and loop.correct / loop.images >= OWN_LOOP_FINE
+    read = f" Of its {loop.images} images, {loop.correct} are read correctly." if loop.images else ""
+    return Finding(
+        id="own_loop",
+        title="Your own sampling loop does something else than the reverse process",
+        cause="The digits that count are drawn from your network by the grader's own loop. Yours is `sample_w` with "
+        "all that it uses: `reverse_q`, and the coefficients that this one reads. What is wrong may lie in any of "
+        "them, or in code that changes one of their values later.",
+        evidence=f"{loop.message}{read}",
+        next_step="Print the coefficients just before you sample, and compare them with what you computed at first; "
+        "then follow one step of the loop.",
+        severity="advice" if drawn_well else "problem",
     )
 
 
@@ -232,6 +256,7 @@ FAULTS: tuple[Rule, ...] = (
     _wrong_scale,
     _guidance_too_low,
     _guidance_too_high,
+    _own_loop,
     _idle_layers,
     _collapse,
     _undiverse,

@@ -150,7 +150,7 @@ class _Generation:
 
     def load(self) -> None:
         """Build the network and give it the trained weights."""
-        self._network = Network(self._session, self._pipeline.generation, self._pipeline)
+        self._network = Network(self._session, self._pipeline.generation, self._pipeline.recipe, self._pipeline.device)
         self._network.set_weights(self._trained.weights)
 
     def count(self, run: GenerationRun, artifacts: dict[str, bytes], emit: Emit) -> GenerationRun:

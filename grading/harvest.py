@@ -12,11 +12,12 @@ from typing import Literal
 from grading.editions import adapt
 from grading.hand_in import HandIn
 from grading.missing import Missing
-from grading.modules import Modules, Statement
+from grading.modules import Modules
 from grading.placeholders import kind_of, placeholder_line, wrong_kind
 from grading.places import Place, Places
 from grading.remarks import remarks
 from grading.slices import Slice, Slicer
+from grading.statements import Statement
 from grading.untouched import without_untouched_files
 from reference.pack import Blank, Pack
 from sandbox.program import Chunk
@@ -85,25 +86,9 @@ def closure(harvest: Harvest, roots: Iterable[str]) -> frozenset[str]:
 
 def pipeline_chunks(harvest: Harvest, blank_ids: Iterable[str]) -> tuple[Chunk, ...]:
     """The slices of these blanks in one: each statement once, in an order in which they run. Others are left out."""
-    slices = [harvest.slices[blank_id] for blank_id in blank_ids if blank_id in harvest.slices]
+    own = {blank_id: harvest.slices[blank_id].own for blank_id in blank_ids if blank_id in harvest.slices}
     slicer = harvest.slicer
-    statements = slicer.in_order({statement for part in slices for statement in part.statements})
-    names = {name for part in slices for name in part.notebook_names}
-    hidden = _hidden(slicer, frozenset(blank_ids))
-    chunks = slicer.chunks([], hidden, names)
-    for statement in statements:
-        # A statement that another answer needs may bind this one too: `n, c_drop_prob = 10, 0` must not undo 0.1
-        foreign = (
-            {
-                name
-                for name, blank_id in slicer.blanks.items()
-                if name in statement.usage.binds and statement not in harvest.slices[blank_id].statements
-            }
-            if statement.usage.binds & slicer.blanks.keys()
-            else set()
-        )
-        chunks += slicer.chunks([statement], hidden | foreign, ())
-    return tuple(chunks)
+    return tuple(slicer.chunks(slicer.cut_together(own), _hidden(slicer, frozenset(own))))
 
 
 def _hidden(slicer: Slicer, own: frozenset[str]) -> frozenset[str]:
@@ -123,7 +108,8 @@ class _Harvester:
         self.missing = Missing(self.modules, self.places, self.pack.file.stubs.helpers)
         places, givens = self.places.by_blank, self.places.givens
         self.modules.keep_apart(self.places.blanks.keys() | givens.keys())
-        self.slicer = Slicer(self.modules, self.places.blanks, givens)
+        symbols = {blank_id: place.symbol for blank_id, place in places.items() if place is not None}
+        self.slicer = Slicer(self.modules, self.places.blanks, givens, symbols)
         self.slices: dict[str, Slice] = {}
         answers = {blank.id: self._answer(blank, places[blank.id]) for blank in self.pack.blanks}
         notices = [*self.hand_in.notices, *self.modules.notices]
@@ -175,7 +161,7 @@ class _Harvester:
         return replace(
             found,
             message=" ".join([place.note, *self.missing.advice(name, part)]).strip(),
-            chunks=tuple(self.slicer.chunks(part.statements, hidden, part.notebook_names)),
+            chunks=tuple(self.slicer.chunks(part, hidden)),
             needs=part.needs,
             givens=part.givens,
             undefined=tuple(missing.name for missing in part.undefined),

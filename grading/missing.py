@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from grading.in_force import InForce
-from grading.modules import Modules, Statement
+from grading.modules import Modules
 from grading.places import Places
 from grading.slices import Slice, Undefined
+from grading.statements import Statement
 from reference.pack import Blank
+
+NOWHERE = "but never defined or imported."  # ends advice that says no more than Python's own NameError
 
 # How alike a misspelt name must be (difflib's ratio): `sampel_w` for `sample_w`, but not `q` for `w`
 _LIKE_A_NAME = 0.8
@@ -173,7 +176,7 @@ class Missing:
                     return helper
                 if name in self.places.blanks or name in self.places.givens:
                     return None  # another answer, which is judged by itself
-                symbol = self.modules.resolve(module, name, quietly=True)
+                symbol = self.modules.lookup(module, name)
                 bound = self.modules.bindings.get(symbol, []) if symbol is not None else []
                 if bound and isinstance(bound[-1].node, ast.Assign):
                     return self._source(bound[-1].module, bound[-1].node.value, {}, steps - 1)
@@ -248,4 +251,4 @@ def _advice(missing: Undefined) -> str:
         return f"{where} but gets its value only where the code trains, samples or draws: pass it as an argument."
     if missing.name in _IMPORTS:
         return f"{where} but never imported: add `{_IMPORTS[missing.name]}`."
-    return f"{where} but never defined or imported."
+    return f"{where} {NOWHERE}"

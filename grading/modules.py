@@ -9,50 +9,24 @@ import builtins
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Container, Mapping, Sequence
+from functools import partial
+from itertools import islice
 from pathlib import PurePosixPath
 
-from grading.dependencies import Usage, usage
-from grading.hand_in import HandIn, SourceFile
+from grading.dependencies import usage
+from grading.effects import Effects, Symbol
+from grading.hand_in import HandIn
 from grading.outcomes import BadInput
-from grading.rename import rename
-from grading.source import Piece, parse
+from grading.rename import rename, without
+from grading.source import Piece
+from grading.statements import LAZY, Import, Statement, read_statements
+from grading.usage import dotted as dotted_text
 from sandbox.program import Chunk
 
 MAX_STATEMENTS = 3_000  # at top level; the course's notebook has 150. Slicing takes quadratic time at worst
 GUEST_MODULES = frozenset({"torch", "numpy", "einops"})  # what a guest has beyond Python itself
 BUILTINS = frozenset(dir(builtins)) | {"__file__", "__class__", "__annotations__"}
-
-# Methods that a loop calls when it trains or draws rather than computes something a definition could need
-_RUN_METHODS = frozenset(
-    {"backward", "step", "zero_grad", "show", "imshow", "plot", "subplot", "subplots", "savefig", "figure"}
-)
-
-_LAZY = "from __future__ import annotations"
-
-Compound = ast.For | ast.AsyncFor | ast.While | ast.If | ast.With | ast.AsyncWith | ast.Try | ast.TryStar | ast.Match
-Symbol = tuple[int, str]  # index of the module, name in it
-
-
-@dataclass(eq=False, kw_only=True)
-class Statement:
-    """One statement at top level, or one that was taken out of a block at top level."""
-
-    module: int  # index
-    order: int  # position in the order of execution
-    node: ast.stmt
-    file: str  # as tracebacks show it
-    first_line: int  # of the syntax tree under `file`: what to add to its 1-based lines, plus 1
-    line: int  # of `source`'s first line under `file`
-    source: str
-    usage: Usage
-    lazy_annotations: bool = False  # `from __future__ import annotations` is in force
-    is_run: bool = False  # trains, samples or draws: never part of a slice
-    changed_names: dict[str, str] = field(default_factory=dict)  # of this statement alone, by old name
-
-    def line_of(self, tree_line: int) -> int:
-        return self.first_line + tree_line - 1
 
 
 class Modules:
@@ -64,16 +38,24 @@ class Modules:
     def __init__(self, hand_in: HandIn, entry_points: frozenset[str], stubs: Sequence[str]) -> None:
         self.notices: list[str] = []
         self.broken: list[Piece] = [piece for file in hand_in.files for piece in file.pieces if piece.fault]
-        self.is_notebook = any(file.is_notebook for file in hand_in.files)
         self._stubs = frozenset(stubs)
         self._names = [_dotted_name(file.name) for file in hand_in.files]
+        self._notebooks = {i for i, file in enumerate(hand_in.files) if file.is_notebook}
         self._siblings: dict[Symbol, int | Symbol] = {}  # names bound by imports of other modules handed in
         self._prefixes: list[dict[str, int]] = [{} for _ in hand_in.files]  # dotted name of a module -> its index
         self._missing_prefixes: dict[Symbol, dict[str, str]] = {}  # modules that only bring givens, not handed in
         self._sibling_stars: dict[int, list[int]] = defaultdict(list)
         self.stars: dict[int, list[Statement]] = defaultdict(list)
         self.bindings: dict[Symbol, list[Statement]] = defaultdict(list)
-        read = [list(self._read(index, file, entry_points)) for index, file in enumerate(hand_in.files)]
+        read = [
+            list(
+                islice(
+                    read_statements(index, file, entry_points, partial(self._is_of_siblings, index)),
+                    MAX_STATEMENTS + 1,
+                )
+            )
+            for index, file in enumerate(hand_in.files)
+        ]
         if sum(map(len, read)) > MAX_STATEMENTS:
             raise BadInput(
                 f"There are more than {MAX_STATEMENTS} statements in what was handed in. "
@@ -85,44 +67,31 @@ class Modules:
                 self.bindings[statement.module, name].append(statement)
         self._fallbacks = self._by_name()
         self._borrowed: set[Symbol] = set()
+        self._fixed: Container[str] = ()
         self.new_names: dict[Symbol, str] = {}  # of what has another name in chunks than in its module
+        effects = Effects(self.statements, self, entry_points)
+        self.effects = {statement: effects.of(statement) for statement in self.statements if not statement.is_run}
+        self._bind_through_calls()
 
-    def _read(self, index: int, file: SourceFile, entry_points: frozenset[str]) -> Iterator[Statement]:
-        lazy = False
-        for piece in file.pieces:
-            if piece.fault is not None:
-                continue
-            tree = parse(piece.source)
-            lines = piece.source.split("\n")
-            nodes: list[ast.stmt] = []
-            inner = [node for node in _inner_imports(tree) if self._is_of_siblings(node, index)]
-            if inner:  # as good at top level, where they can be resolved
-                nodes += inner
-                # Last first: what stands before it on the same line keeps its place
-                for found_inside in sorted(inner, key=lambda node: (node.lineno, node.col_offset), reverse=True):
-                    _blank_out(found_inside, lines)
-                tree = parse("\n".join(lines))
-            for node in nodes + tree.body:
-                lazy = lazy or (isinstance(node, ast.ImportFrom) and ast.unparse(node) == _LAZY)
-                for part in _parts(node, entry_points):
-                    found = usage(part, lazy_annotations=lazy)
-                    line, source = _text(part, lines)
-                    yield Statement(
-                        module=index,
-                        order=0,
-                        node=part,
-                        file=piece.label,
-                        first_line=piece.line,
-                        line=piece.line + line - 1,
-                        source=source,
-                        usage=found,
-                        lazy_annotations=lazy and not isinstance(part, ast.Import | ast.ImportFrom),
-                        is_run=isinstance(part, Compound) and _is_run(found, entry_points),
-                    )
+    @property
+    def is_notebook(self) -> bool:
+        """Whether some of it is a notebook."""
+        return bool(self._notebooks)
+
+    def _bind_through_calls(self) -> None:
+        """A call of a function that sets a global binds it as an assignment does."""
+        for statement, effect in self.effects.items():
+            for module, name in effect.binds:
+                bindings = self.bindings[module, name]
+                if module == statement.module and statement not in bindings:
+                    statement.usage.binds.add(name)
+                    bindings.append(statement)
+                    bindings.sort(key=lambda item: item.order)
+        self._fallbacks = self._by_name()
 
     # -- imports among the modules handed in
 
-    def _is_of_siblings(self, node: ast.Import | ast.ImportFrom, index: int) -> bool:
+    def _is_of_siblings(self, index: int, node: Import) -> bool:
         if isinstance(node, ast.Import):
             return all(self._find(alias.name, index) is not None for alias in node.names)
         base, relative = node.module or "", node.level > 0
@@ -133,9 +102,10 @@ class Modules:
         )
 
     def _in_order(self, read: list[list[Statement]]) -> list[Statement]:
-        """Statements as Python runs them: a module's when it is first imported."""
+        """Statements as Python runs them: a module's when it is first imported, a notebook's after those of modules."""
         ordered: list[Statement] = []
-        stack = [(index, iter(read[index])) for index in reversed(range(len(read)))]
+        last_first = sorted(range(len(read)), key=lambda index: (index in self._notebooks, index), reverse=True)
+        stack = [(index, iter(read[index])) for index in last_first]
         started: set[int] = set()
         running: set[int] = set()
         while stack:
@@ -148,6 +118,8 @@ class Modules:
                 running.add(index)
             for statement in statements:
                 target = self._import(statement)
+                if self._is_reload(statement):
+                    continue
                 if target is None:
                     ordered.append(statement)
                 elif target not in started:
@@ -192,13 +164,23 @@ class Modules:
             self._siblings[index, alias.asname or alias.name] = (target, alias.name)
         return target
 
+    def _is_reload(self, statement: Statement) -> bool:
+        """Whether it is `importlib.reload` of a module that was handed in: it is as its file says, in any case."""
+        match statement.node:
+            case ast.Expr(value=value) | ast.Assign(value=value):
+                match value:
+                    case ast.Call(func=ast.Attribute(attr="reload") | ast.Name(id="reload"), args=[module]):
+                        name = dotted_text(module) or ""
+                        return name in self._prefixes[statement.module]
+        return False
+
     def _find(self, dotted: str, importer: int, *, relative: bool = False) -> int | None:
         top = dotted.split(".")[0]
         if not dotted or (top in GUEST_MODULES and not relative):
             return None
         foreign = top in sys.stdlib_module_names or top in self._stubs
         for index, name in enumerate(self._names):
-            if index == importer:
+            if index == importer or index in self._notebooks:
                 continue
             if name == dotted or name.endswith(f".{dotted}"):
                 return index
@@ -210,17 +192,28 @@ class Modules:
         """Where a name is defined at all, the last place winning: imports do not count."""
         found: dict[str, Symbol] = {}
         for statement in self.statements:
-            if not isinstance(statement.node, ast.Import | ast.ImportFrom) and not statement.is_run:
+            if not isinstance(statement.node, Import) and not statement.is_run:
                 found.update({name: (statement.module, name) for name in statement.usage.binds})
         return found
 
     # -- what names refer to
 
-    def resolve(self, module: int, name: str, *, quietly: bool = False) -> Symbol | None:
-        """Where a global name of a module is defined in the hand-in; None if it is not.
+    def resolve(self, module: int, name: str) -> Symbol | None:
+        """As `lookup`; what has to be taken from another module without an import is told in a notice."""
+        found = self._defined(module, name)
+        if found is None and (found := self._fallback(module, name)) and (module, name) not in self._borrowed:
+            self._borrowed.add((module, name))
+            self.notices.append(
+                f"`{name}` is used in `{self._names[module]}` but defined in `{self._names[found[0]]}`, "
+                "and not imported; it was taken from there."
+            )
+        return found
 
-        A name taken from a module that it is not imported from becomes a notice, unless `quietly`.
-        """
+    def lookup(self, module: int, name: str) -> Symbol | None:
+        """Where a global name of a module is defined in the hand-in; None if it is not."""
+        return self._defined(module, name) or self._fallback(module, name)
+
+    def _defined(self, module: int, name: str) -> Symbol | None:
         seen: set[Symbol] = set()
         symbol = (module, name)
         while symbol not in seen:
@@ -235,16 +228,12 @@ class Modules:
             if not stars:
                 break
             symbol = (stars[-1], symbol[1])
+        return None
+
+    def _fallback(self, module: int, name: str) -> Symbol | None:
         if (module, name) in self._siblings or name in BUILTINS or self.stars[module]:
             return None
-        fallback = self._fallbacks.get(name)
-        if fallback is not None and not quietly and (module, name) not in self._borrowed:
-            self._borrowed.add((module, name))
-            self.notices.append(
-                f"`{name}` is used in `{self._names[module]}` but defined in `{self._names[fallback[0]]}`, "
-                "and not imported; it was taken from there."
-            )
-        return fallback
+        return self._fallbacks.get(name)
 
     def resolve_dotted(self, module: int, text: str) -> Symbol | None:
         """Where `ddpm.q` is defined, `ddpm` being a module that was handed in too."""
@@ -305,6 +294,7 @@ class Modules:
 
     def keep_apart(self, fixed: Container[str]) -> None:
         """Give new names to what two modules call by the same one, but for `fixed` names, which mean one thing."""
+        self._fixed = fixed
         users: dict[str, dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
         for (module, name), statements in self.bindings.items():
             users[name][module] |= {_imported(statement.node) or f"module {module}" for statement in statements}
@@ -321,7 +311,7 @@ class Modules:
         """The name that a symbol has in chunks."""
         return self.new_names.get(symbol, symbol[1])
 
-    def chunk(self, statement: Statement, hidden: frozenset[str]) -> Chunk:
+    def chunk(self, statement: Statement, hidden: frozenset[str], *, optional: bool = False) -> Chunk:
         """The statement as a guest loads it. What it binds of the `hidden` names gets names that nothing reads."""
         names = dict(statement.changed_names)
         dotted: dict[str, str] = {}
@@ -336,12 +326,22 @@ class Modules:
         concealed = {name: f"_left_out_{name}" for name in statement.usage.binds | statement.usage.binds_later}
         concealed = {name: new for name, new in concealed.items() if name in hidden and name not in names}
         names |= {name: new for name, new in concealed.items() if name in statement.usage.targets}
-        source = (
-            rename(statement.source, names, concealed, dotted) if names or concealed or dotted else statement.source
-        )
-        if statement.lazy_annotations and statement.line > 1:  # each chunk is compiled by itself
-            return Chunk(file=statement.file, line=statement.line - 1, source=f"{_LAZY}\n{source}")
-        return Chunk(file=statement.file, line=statement.line, source=source)
+        source = statement.source
+        if concealed:
+            source = without(source, partial(self._is_for_others, concealed.keys()))
+        if names or concealed or dotted:
+            source = rename(source, names, concealed, dotted)
+        line = statement.line
+        if statement.lazy_annotations and line > 1:  # each chunk is compiled by itself
+            line, source = line - 1, f"{LAZY}\n{source}"
+        return Chunk(file=statement.file, line=line, source=source, optional=optional)
+
+    def _is_for_others(self, concealed: Collection[str], assignment: ast.stmt) -> bool:
+        """Whether an assignment in a block is to concealed names alone, and changes what it must not on the way."""
+        found = usage(assignment)
+        if not found.binds or not found.binds <= set(concealed):
+            return False
+        return isinstance(assignment, ast.AugAssign) or any(name in self._fixed for name in found.in_passing)
 
 
 # --- reading ----------------------------------------------------------------------------------------------------
@@ -368,84 +368,3 @@ def _imported_from(node: ast.stmt) -> str | None:
     if isinstance(node, ast.ImportFrom):
         return (node.module or "").split(".")[0]
     return None
-
-
-def _inner_imports(tree: ast.Module) -> list[ast.Import | ast.ImportFrom]:
-    """The imports inside of functions."""
-    return [
-        inner
-        for node in ast.walk(tree)
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        for inner in node.body
-        if isinstance(inner, ast.Import | ast.ImportFrom)
-    ]
-
-
-def _blank_out(node: ast.stmt, lines: list[str]) -> None:
-    """Put `pass` where a simple statement stood."""
-    first, last = node.lineno - 1, (node.end_lineno or node.lineno) - 1
-    head, tail = lines[first].encode()[: node.col_offset], lines[last].encode()[node.end_col_offset :]
-    lines[first : last + 1] = [f"{head.decode()}pass{tail.decode()}"] + [""] * (last - first)
-
-
-def _parts(node: ast.stmt, entry_points: frozenset[str]) -> Iterator[ast.stmt]:
-    """A statement as the pieces that slices are made of: imports one name at a time, a main guard's body."""
-    if isinstance(node, ast.Import | ast.ImportFrom):
-        if isinstance(node, ast.ImportFrom) and node.module == "__future__":
-            return
-        for alias in node.names:
-            part = (
-                ast.Import(names=[alias])
-                if isinstance(node, ast.Import)
-                else ast.ImportFrom(module=node.module, names=[alias], level=node.level)
-            )
-            yield ast.copy_location(part, node)
-    elif isinstance(node, ast.If) and _is_main_guard(node.test):
-        for inner in node.body:
-            yield from _parts(inner, entry_points)
-    elif isinstance(node, Compound) and _is_run(usage(node), entry_points):
-        yield from _simple_assignments(node)
-        yield node
-    else:
-        yield node
-
-
-def _is_main_guard(test: ast.expr) -> bool:
-    return isinstance(test, ast.Compare) and {"__name__", "__main__"} == {
-        part.id if isinstance(part, ast.Name) else part.value if isinstance(part, ast.Constant) else None
-        for part in (test.left, *test.comparators)
-    }
-
-
-def _is_run(found: Usage, entry_points: frozenset[str]) -> bool:
-    return not _RUN_METHODS.isdisjoint(found.methods) or not entry_points.isdisjoint(found.calls)
-
-
-def _simple_assignments(block: ast.stmt) -> Iterator[ast.stmt]:
-    """The assignments in a training loop and the like that depend on nothing in it: `c_drop_prob = 0.1`."""
-    bound = usage(block).binds
-    stack: list[ast.AST] = [block]
-    found: list[ast.stmt] = []
-    while stack:
-        node = stack.pop()
-        if isinstance(node, ast.Assign | ast.AnnAssign) and bound.isdisjoint(usage(node).reads):
-            found.append(node)
-        if isinstance(node, Compound | ast.ExceptHandler | ast.match_case):
-            stack.extend(ast.iter_child_nodes(node))
-    return iter(sorted(found, key=lambda node: node.lineno))
-
-
-def _text(node: ast.stmt, lines: list[str]) -> tuple[int, str]:
-    """First line and text of a statement, fit to stand at the left margin."""
-    if isinstance(node, ast.Import | ast.ImportFrom):
-        return node.lineno, ast.unparse(node)
-    start = min([node.lineno, *(decorator.lineno for decorator in getattr(node, "decorator_list", []))])
-    end = node.end_lineno or node.lineno
-    if isinstance(node, Compound | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        whole = "\n".join(lines[start - 1 : end]) + "\n"
-        # A definition out of a block keeps its indentation, and so its strings and columns
-        return (start - 1, "if True:\n" + whole) if node.col_offset else (start, whole)
-    encoded = [line.encode() for line in lines[start - 1 : end]]
-    encoded[-1] = encoded[-1][: node.end_col_offset]
-    encoded[0] = encoded[0][node.col_offset :]
-    return start, b"\n".join(encoded).decode() + "\n"

@@ -13,7 +13,7 @@ import torch.nn.functional as F  # noqa: N812  (the field's name for it)
 from torch import Tensor
 
 from grading.outcomes import OUTCOMES, Outcome
-from grading.pipeline import PipelineFault, describe
+from grading.pipeline import PipelineFault, describe, images_of
 from grading.sampling import Predict
 from reference.datasets import N_CLASSES
 from reference.pack import Recipe
@@ -74,18 +74,18 @@ def run_own_loop(
     """
     calls: list[_Call] = []
     context = F.one_hot(classes, N_CLASSES).float()
-    model = Callback(_watch(calls, recipe, predict, context))
+    watched = _watch(calls, recipe, predict, context)
+    model = Callback(watched, class_name="UNet", attributes={"T": recipe.timesteps})
     try:
         with guest.session(DEADLINE, seed=seed) as session:
             session.load(program)
             found = session.call("sample_w", model, context, guidance_weight)
     except GuestFault as fault:
         return OwnLoop(status=OUTCOMES[fault.ending], message=f"sample_w does not run. {describe(fault)}")
-    images = _images(found, (len(classes), 1, recipe.image_size, recipe.image_size))
-    if images is None:
-        return OwnLoop(
-            status=Outcome.FAILED, message=f"sample_w does not return {len(classes)} images of the recipe's size."
-        )
+    try:
+        images = images_of(found, len(classes), recipe)
+    except PipelineFault as fault:
+        return OwnLoop(status=fault.outcome, message=fault.message)
     way: dict[int, Tensor] = {}
     try:
         steps = _steps(calls, len(classes), recipe.timesteps)
@@ -128,14 +128,6 @@ def _watch(calls: list[_Call], recipe: Recipe, predict: Predict, own: Tensor) ->
         return noise
 
     return model
-
-
-def _images(found: Any, shape: tuple[int, ...]) -> Tensor | None:
-    """The images among what the loop returned; the course's own version returns its way there as well."""
-    for part in found if isinstance(found, list | tuple) else [found]:
-        if isinstance(part, Tensor) and tuple(part.shape) == shape:
-            return part.float()
-    return None
 
 
 def _steps(calls: list[_Call], count: int, timesteps: int) -> list[_Step]:

@@ -33,6 +33,7 @@ def render(report: Report, artifacts: Mapping[str, bytes], pack_title: str) -> s
             concepts=_by_concept(report.blanks),
             to_do=[blank for blank in report.blanks if _wants_work(blank)],
             not_attempted=[blank for blank in report.blanks if blank.status is Outcome.NOT_ATTEMPTED],
+            not_checked=[blank for blank in report.blanks if blank.status is Outcome.SKIPPED],
             withheld=[blank for blank in report.blanks if blank.status is Outcome.WITHHELD],
             right=[blank for blank in report.blanks if blank.status is Outcome.PASSED],
             blank_points=sum(blank.points for blank in report.blanks),
@@ -79,7 +80,7 @@ def _by_concept(blanks: Iterable[BlankReport]) -> dict[str, list[BlankReport]]:
 
 
 def _wants_work(blank: BlankReport) -> bool:
-    return blank.status not in (Outcome.PASSED, Outcome.NOT_ATTEMPTED, Outcome.WITHHELD)
+    return blank.status not in (Outcome.PASSED, Outcome.NOT_ATTEMPTED, Outcome.WITHHELD, Outcome.SKIPPED)
 
 
 def _data_uri(image: bytes | None) -> str | None:

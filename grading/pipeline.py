@@ -12,14 +12,13 @@ from torch import Tensor
 from grading.events import Run
 from grading.harvest import Harvest, closure
 from grading.outcomes import OUTCOMES, Outcome
-from grading.reference import Reference, program_for_pipeline
+from grading.reference import HARNESS_FILE, OUR_FILES, Reference, program_for_pipeline
 from reference.datasets import N_CLASSES
-from reference.pack import Recipe
+from reference.pack import Pack, Recipe
 from sandbox.faults import Ending, GuestFault
 from sandbox.program import Chunk, Program
 from sandbox.session import Session
 
-HARNESS_FILE = "harness.py"  # what tracebacks show for our part; a neutral name, since the guest can see it
 HARNESS_ERROR = "NoisemarkError"  # by which it says that something of the student's cannot be worked with
 IMAGE_CHANNELS = 1  # digits are grey
 
@@ -61,7 +60,7 @@ def build_pipeline(
 ) -> Pipeline:
     """The pipeline of a hand-in, with stand-ins for the blanks in `replaced`."""
     values = recipe_values(recipe)
-    harness = Chunk(file=HARNESS_FILE, line=1, source=reference.pack.harness.read_text(encoding="utf-8"))
+    harness = harness_chunk(reference.pack)
 
     def unusable(roots: tuple[str, ...]) -> set[str]:
         needed = closure(harvest, set(roots) - replaced) | set(roots)
@@ -93,6 +92,11 @@ def build_pipeline(
     )
 
 
+def harness_chunk(pack: Pack) -> Chunk:
+    """The pack's own code that trains and uses a pipeline."""
+    return Chunk(file=HARNESS_FILE, line=1, source=pack.harness.read_text(encoding="utf-8"))
+
+
 def recipe_values(recipe: Recipe) -> dict[str, Any]:
     """What the assignment's names stand for under this recipe."""
     return {
@@ -109,13 +113,12 @@ def recipe_values(recipe: Recipe) -> dict[str, Any]:
 class Network:
     """The student's network in a session of a guest. Every method raises `PipelineFault`."""
 
-    def __init__(self, session: Session, program: Program, pipeline: Pipeline) -> None:
+    def __init__(self, session: Session, program: Program, recipe: Recipe, device: str) -> None:
         self._session = session
-        self._recipe = pipeline.recipe
+        self._recipe = recipe
         _ask(session.load, program)
-        recipe = pipeline.recipe
         config = {
-            "device": pipeline.device,
+            "device": device,
             "T": recipe.timesteps,
             "img_ch": IMAGE_CHANNELS,
             "img_size": recipe.image_size,
@@ -199,6 +202,21 @@ class Network:
             )
         return found.float()
 
+    def sample(self, context: Tensor, guidance_weight: float) -> Tensor:
+        """An image by the student's own `sample_w` for each row of one-hot context [N, classes]."""
+        found = _ask(self._session.call, "noisemark_sample", context, guidance_weight)
+        return images_of(found, len(context), self._recipe)
+
+
+def images_of(found: object, count: int, recipe: Recipe) -> Tensor:
+    """The images among what `sample_w` returned; the course's own version returns its way there as well."""
+    shape = (count, IMAGE_CHANNELS, recipe.image_size, recipe.image_size)
+    for part in found if isinstance(found, list | tuple) else [found]:
+        if isinstance(part, Tensor) and tuple(part.shape) == shape:
+            return part.float()
+    images = "one image" if count == 1 else f"{count} images"
+    raise PipelineFault(Outcome.FAILED, f"sample_w does not return {images} of the size asked for.")
+
 
 def count_parameters(manifest: Mapping[str, tuple[int, ...]]) -> int:
     """How many numbers a network consists of."""
@@ -224,7 +242,7 @@ def describe(fault: GuestFault) -> str:
     if fault.exception == HARNESS_ERROR:  # its own words
         return f"{fault.message}."
     what = f"raised {fault.exception}: {fault.message}" if fault.ending is Ending.RAISED else fault.message
-    place = f" (line {fault.line} of {fault.file})" if fault.file not in (None, HARNESS_FILE) and fault.line else ""
+    place = f" (line {fault.line} of {fault.file})" if fault.file not in (None, *OUR_FILES) and fault.line else ""
     return f"Your code {what}{place}."
 
 

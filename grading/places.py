@@ -7,11 +7,13 @@ from functools import cache
 from pathlib import Path
 
 from grading.dependencies import usage
+from grading.effects import Symbol
 from grading.in_force import InForce, in_force
 from grading.lookalikes import Lookalikes
-from grading.modules import Modules, Statement, Symbol
+from grading.modules import Modules
 from grading.placeholders import kind_of, unfilled_line
 from grading.reaching import Flow, Value
+from grading.statements import Statement
 from reference.pack import Blank, Pack
 
 

@@ -26,8 +26,10 @@ from grading.assignments import (
     position_of,
 )
 from grading.dependencies import dotted
-from grading.modules import Modules, Statement, Symbol
+from grading.effects import Symbol
+from grading.modules import Modules
 from grading.placeholders import Function
+from grading.statements import Statement
 
 MAX_STEPS = 20  # from one definition to the next; a notebook's own loop takes two or three
 MAX_VALUES = 8  # that may reach one point; whoever writes more branches computes the value while the code runs
@@ -113,7 +115,7 @@ class Flow:
             elif isinstance(call.func, ast.Name):
                 name = call.func.id
                 self.calls[name].append(call)
-                symbol = self.modules.resolve(statement.module, name, quietly=True)
+                symbol = self.modules.lookup(statement.module, name)
                 if symbol is not None and symbol[1] != name:
                     self.calls[symbol[1]].append(call)
 
@@ -214,11 +216,11 @@ class Flow:
 
     def _sites_where(self, name: str, function: Function) -> list[ast.Call]:
         """Where a function is called, the latest first, and a global name means the same as in the function."""
-        meaning = self.modules.resolve(self.root(function).module, name, quietly=True)
+        meaning = self.modules.lookup(self.root(function).module, name)
         return [
             site
             for site in reversed(self.sites(function))
-            if self.modules.resolve(self.root(site).module, name, quietly=True) == meaning
+            if self.modules.lookup(self.root(site).module, name) == meaning
         ]
 
     def _bindings(self, name: str, module: int, before: int) -> list[Statement]:
@@ -226,7 +228,7 @@ class Flow:
 
         What was taken out of such a block is left to the block.
         """
-        symbol = self.modules.resolve(module, name, quietly=True)
+        symbol = self.modules.lookup(module, name)
         if symbol is None:
             return []
         simple = [

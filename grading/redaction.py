@@ -6,7 +6,11 @@ passed. So of a blank with hidden checks
 - one that a shown check fails on has failed, whatever the hidden ones say: it shows as failed, by what is shown;
 - any other is `withheld`: neither right nor wrong, without points for now, and with the number of checks to come. That
   holds whether or not the hidden ones passed: otherwise the difference would tell;
-- a check that was skipped goes with the hidden ones, as it may be one of these that stopped it.
+- a check that was skipped goes with the hidden ones, as it may be one of these that stopped it;
+- that it does not work together with the rest goes without a trace: only what has passed its own checks is tried so.
+
+A blank that was not checked, as it builds on one that is not right, is withheld wherever anything is hidden: it may be
+a hidden check that says so.
 
 Score and summary follow from what is left: the score counts what is certain, so it can only rise. The diagnostic run
 with repaired blanks goes wherever anything is withheld, as it says which blanks failed. What training and generation
@@ -17,7 +21,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from grading.outcomes import Outcome
-from grading.report import BlankReport, Report
+from grading.report import WORKS_TOGETHER, BlankReport, Report
 from grading.scoring import summarise
 
 Hidden = Callable[[str, str], str | None]  # blank, check -> when it is shown, in words; None: it is shown now
@@ -28,6 +32,7 @@ def redact(report: Report, hidden: Hidden) -> Report:
     blanks = [_redact_blank(blank, hidden) for blank in report.blanks]
     if blanks == report.blanks:
         return report
+    blanks = [_not_checked(blank) if blank.status is Outcome.SKIPPED else blank for blank in blanks]
     generation = report.generation and report.generation.model_copy(update={"repaired": None})
     submitted = generation.submitted if generation else None
     accuracy_points = 0.0
@@ -46,10 +51,10 @@ def redact(report: Report, hidden: Hidden) -> Report:
 
 def _redact_blank(blank: BlankReport, hidden: Hidden) -> BlankReport:
     when = {check.name: hidden(blank.id, check.name) for check in blank.checks}
-    to_come = Counter(words for words in when.values() if words is not None)
+    to_come = Counter(words for name, words in when.items() if words is not None and name != WORKS_TOGETHER)
     if not to_come:
         return blank
-    shown = [check for check in blank.checks if when[check.name] is None]
+    shown = [check for check in blank.checks if when[check.name] is None and check.name != WORKS_TOGETHER]
     skipped = [check for check in shown if check.outcome is Outcome.SKIPPED]
     if skipped:
         to_come[to_come.most_common(1)[0][0]] += len(skipped)
@@ -67,6 +72,12 @@ def _redact_blank(blank: BlankReport, hidden: Hidden) -> BlankReport:
         message = f"{note} What this blank earns depends on {'them' if to_come.total() > 1 else 'it'}."
         changes = {"status": Outcome.WITHHELD, "message": message, "misconception": None}
     return blank.model_copy(update={"points": 0.0, "checks": shown} | changes)
+
+
+def _not_checked(blank: BlankReport) -> BlankReport:
+    shown = [check for check in blank.checks if check.outcome is not Outcome.SKIPPED]
+    message = "It builds on others that are not decided yet."
+    return blank.model_copy(update={"status": Outcome.WITHHELD, "message": message, "checks": shown})
 
 
 def _count(number: int, words: str) -> str:

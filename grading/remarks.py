@@ -3,9 +3,9 @@
 import ast
 from collections.abc import Iterable, Mapping
 
-from grading.modules import Statement
 from grading.places import Places
 from grading.slices import Slice
+from grading.statements import Statement
 from reference.pack import Blank
 
 MAX_LISTED = 5  # whoever has more of them knows

@@ -1,11 +1,12 @@
 """Renaming a statement's global names in its text, so that every line stays where the student wrote it."""
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from grading.dependencies import Usage, usage
+from grading.dependencies import usage
 from grading.source import parse
+from grading.usage import Usage
 
 
 def rename(
@@ -28,6 +29,39 @@ def rename(
     if not changes.wanted(found):
         return source
     return _in_text(source, tree, found, changes) or _in_tree(source, changes)
+
+
+def rename_in(statement: ast.stmt, names: Mapping[str, str]) -> ast.stmt:
+    """The same in a statement's tree, which is changed."""
+    for node, name, _ in usage(statement).nodes:
+        if name in names:
+            _set_name(node, name, names[name])
+    return statement
+
+
+def without(source: str, dropped: Callable[[ast.stmt], bool]) -> str:
+    """A block or a definition with `pass` for the assignments inside that are `dropped`; lines stay where they are."""
+    tree = parse(source)
+    found = [
+        node
+        for outer in tree.body
+        for node in ast.walk(outer)
+        if node is not outer and isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign) and dropped(node)
+    ]
+    if not found:
+        return source
+    lines = source.split("\n")
+    # Last first: what stands before it on the same line keeps its place
+    for node in sorted(found, key=lambda node: (node.lineno, node.col_offset), reverse=True):
+        blank_out(node, lines)
+    return "\n".join(lines)
+
+
+def blank_out(node: ast.stmt, lines: list[str]) -> None:
+    """Put `pass` where a simple statement stood; every other line keeps its number."""
+    first, last = node.lineno - 1, (node.end_lineno or node.lineno) - 1
+    head, tail = lines[first].encode()[: node.col_offset], lines[last].encode()[node.end_col_offset :]
+    lines[first : last + 1] = [f"{head.decode()}pass{tail.decode()}"] + [""] * (last - first)
 
 
 class _Changes:

@@ -11,6 +11,10 @@ from grading.outcomes import Outcome
 SCHEMA_VERSION = 1  # raised when a field changes its meaning or goes; new fields alone do not raise it
 
 
+# Name of the check that a blank fails where it passes alone and does not work together with the rest
+WORKS_TOGETHER = "works_together"
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -151,7 +151,8 @@ def _blanks_sentence(blanks: Sequence[BlankReport]) -> str:
     passed = sum(blank.status is Outcome.PASSED for blank in blanks)
     not_attempted = [blank for blank in blanks if blank.status is Outcome.NOT_ATTEMPTED]
     withheld = sum(blank.status is Outcome.WITHHELD for blank in blanks)
-    no_mistake = (Outcome.PASSED, Outcome.NOT_ATTEMPTED, Outcome.WITHHELD)
+    not_checked = sum(blank.status is Outcome.SKIPPED for blank in blanks)
+    no_mistake = (Outcome.PASSED, Outcome.NOT_ATTEMPTED, Outcome.WITHHELD, Outcome.SKIPPED)
     wrong = [blank.name for blank in blanks if blank.status not in no_mistake]
     if passed == len(blanks):
         return f"All {len(blanks)} blanks are right."
@@ -160,6 +161,9 @@ def _blanks_sentence(blanks: Sequence[BlankReport]) -> str:
     sentence = f"{passed} of {len(blanks)} blanks are right"
     if wrong:
         sentence += f"; to look at again: {', '.join(wrong)}"
+    if not_checked:
+        builds = "it builds" if not_checked == 1 else "they build"
+        sentence += f"; {not_checked} not checked, since {builds} on what is not right yet"
     if not_attempted:
         sentence += f"; {len(not_attempted)} not filled in yet"
     if withheld:

@@ -8,14 +8,16 @@ Nothing of the student's runs in this process: each use is one request to a sess
 """
 
 import ast
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
 from torch import Tensor
 
-from grading.harvest import Harvest
+from grading.harvest import Harvest, closure
 from grading.reference import STAND_IN_FILE, Reference, program_for_blank, program_for_pipeline
 from reference.pack import Blank
 from sandbox.faults import GuestFault
@@ -34,6 +36,14 @@ class LoadFault(Exception):  # noqa: N818  (an outcome, not an error of ours)
     def __init__(self, fault: GuestFault) -> None:
         super().__init__(fault.message)
         self.fault = fault
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """Under what an answer runs."""
+
+    givens: Mapping[str, Any]  # by canonical name
+    own: frozenset[str]  # the blanks for which there are the author's own definitions, and no stand-ins
 
 
 class Student:
@@ -67,7 +77,8 @@ class Student:
         self._givens = dict(givens)
         self._seed = seed
         self._deadline = deadline
-        self._own_definitions = False
+        self._own: frozenset[str] = frozenset()
+        self._changed: dict[str, None] = {}
         self._session: Session | None = None
         self._output = ""
 
@@ -85,6 +96,7 @@ class Student:
         """Change givens of this check, for a new session; return what the solution defines under them."""
         if "betas" in values:
             values.setdefault("T", len(values["betas"]))
+        self._note_changes()
         self.close()
         self._givens.update(values)
         return self.solution()
@@ -97,14 +109,36 @@ class Student:
         """What the blank would be, under the givens of this check, with each known misconception about it, by id."""
         return self._reference.mistaken(self._blank.id, **self._givens)
 
+    def played(self, argument: Any) -> Any:
+        """A function as a model that the judge plays; it has what the assignment's network has. Others as they are."""
+        if not _is_model(argument):
+            return argument
+        attributes = {"T": self._givens["T"]} if "T" in self._givens else {}
+        return Callback(argument, class_name="UNet", attributes=attributes)
+
     def seed(self, seed: int) -> None:
         """Seed the guest's random numbers."""
         self.session().seed(seed)
 
-    def use_own_definitions(self) -> None:
-        """From here on the answer runs with the student's own other answers instead of stand-ins."""
+    @property
+    def setting(self) -> Setting:
+        """Under what the answer runs now."""
+        return Setting(givens=dict(self._givens), own=self._own)
+
+    def begin_anew(self, setting: Setting) -> None:
+        """From here on the answer runs under this, in a new session."""
         self.close()
-        self._own_definitions = True
+        self._changed.clear()
+        self._givens = dict(setting.givens)
+        self._own = setting.own
+
+    def changed_values(self) -> list[str]:
+        """Names of injected values that the answer has changed in place, as its source has them.
+
+        Those of earlier sessions of this try are among them.
+        """
+        self._note_changes()
+        return list(self._changed)
 
     @property
     def output(self) -> str:
@@ -128,6 +162,15 @@ class Student:
             self._output += session.output
             session.close()
 
+    def _note_changes(self) -> None:
+        if self._session is None:
+            return
+        with suppress(GuestFault):  # it has ended by now, which whoever used it last has been told
+            changed = self._session.changed_values()
+            if changed:
+                used = set(re.findall(r"\w+", self.source()))  # one tensor may have several names
+                self._changed.update(dict.fromkeys(sorted(changed & used or changed)))
+
     def source(self) -> str:
         """The statement that defines the answer, and what it needs, as the student wrote it: for words, not to run."""
         return "\n".join(chunk.source for chunk in self._harvest.answers[self._blank.id].chunks)
@@ -139,8 +182,9 @@ class Student:
 
     def _program(self) -> Program:
         name = self._blank.id
-        if self._own_definitions:
-            program = program_for_pipeline(self._harvest, [name], frozenset(), self._reference, self._givens)
+        if self._own:
+            replaced = closure(self._harvest, [name]) - self._own - {name}
+            program = program_for_pipeline(self._harvest, [name], replaced, self._reference, self._givens)
         else:
             program = program_for_blank(self._harvest, name, self._reference, self._givens)
         if self._blank.kind != "function":
@@ -170,16 +214,20 @@ class RemoteFunction(_Remote):
     """A function of the student's. A Python function among the arguments becomes a model that the judge plays."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._student.session().call(self._name, *_marshal(args), **_marshal_named(kwargs))
+        named = {name: self._student.played(arg) for name, arg in kwargs.items()}
+        return self._student.session().call(self._name, *self._marshal(args), **named)
 
     def keeping(self, *args: Any) -> tuple[Any, tuple[Any, ...]]:
         """What the call returns, and the arguments as it left them."""
-        result, after = self._student.session().call(_KEEP, *_marshal(args))
+        result, after = self._student.session().call(_KEEP, *self._marshal(args))
         return result, tuple(after)
 
     def vjp(self, args: Sequence[Any], cotangents: Sequence[Tensor | None]) -> Vjp:
         """Outputs, and the product of the cotangents with the Jacobian."""
-        return self._student.session().vjp(self._name, _marshal(args), list(cotangents))
+        return self._student.session().vjp(self._name, self._marshal(args), list(cotangents))
+
+    def _marshal(self, args: Sequence[Any]) -> tuple[Any, ...]:
+        return tuple(self._student.played(arg) for arg in args)
 
 
 class RemoteClass(_Remote):
@@ -198,7 +246,7 @@ class RemoteModule:
         self._handle = handle
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._session.call(self._handle, *_marshal(args), **_marshal_named(kwargs))
+        return self._session.call(self._handle, *args, **kwargs)
 
     def parameters(self) -> dict[str, Tensor]:
         """Parameters by name, in the order of registration."""
@@ -214,7 +262,7 @@ class RemoteModule:
 
     def vjp(self, args: Sequence[Any], cotangents: Sequence[Tensor | None]) -> Vjp:
         """Outputs, and the product of the cotangents with the Jacobian."""
-        return self._session.vjp(self._handle, _marshal(args), list(cotangents))
+        return self._session.vjp(self._handle, args, list(cotangents))
 
     def train(self) -> None:
         """Switch to training mode."""
@@ -223,14 +271,6 @@ class RemoteModule:
     def eval(self) -> None:
         """Switch to evaluation mode."""
         self._session.set_mode(self._handle, training=False)
-
-
-def _marshal(args: Sequence[Any]) -> tuple[Any, ...]:
-    return tuple(Callback(arg) if _is_model(arg) else arg for arg in args)
-
-
-def _marshal_named(kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: Callback(arg) if _is_model(arg) else arg for name, arg in kwargs.items()}
 
 
 def _is_model(argument: object) -> bool:

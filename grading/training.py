@@ -174,7 +174,7 @@ class _Training:
         """Build, announce, draw untrained, train on noise. Returns the deadline for the real training."""
         batch = self._recipe.batch_size
         with self._guest.session(REHEARSAL, seed=self._guest_seed) as session:
-            network = Network(session, self._pipeline.training, self._pipeline)
+            network = Network(session, self._pipeline.training, self._recipe, self._pipeline.device)
             self._manifest = network.manifest()
             size = count_parameters(self._manifest)
             if size > MAX_PARAMETERS:
@@ -197,7 +197,7 @@ class _Training:
         batch, total = self._recipe.batch_size, self._recipe.images // self._recipe.batch_size
         indices = self._indices()
         with self._guest.session(deadline, seed=self._guest_seed) as session:
-            network = Network(session, self._pipeline.training, self._pipeline)
+            network = Network(session, self._pipeline.training, self._recipe, self._pipeline.device)
             done, burst = 0, 1
             looks = [total * part // (EVALUATIONS + 1) for part in range(1, EVALUATIONS + 1)]
             while done < total and not self._reads_enough():

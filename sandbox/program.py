@@ -11,6 +11,8 @@ class Chunk:
     file: str  # as the student named it; tracebacks show it
     line: int  # of the statement's first line in that file, 1-based (decorators included)
     source: str
+    # What may be needed, and is left out where it raises: the program is then loaded anew without it
+    optional: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

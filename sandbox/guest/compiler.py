@@ -1,4 +1,4 @@
-"""`torch.compile` without a compiler: compiling costs minutes and changes no result.
+"""`torch.compile` and `torch.jit` without a compiler: compiling costs minutes and changes no result.
 
 torch imports its compiler, `torch._dynamo`, even when an optimizer takes its first step, only to be told that nothing
 is being compiled; that import takes 3 s, in every session anew. In a guest it is a stub.
@@ -12,6 +12,8 @@ import torch
 from . import stubs
 
 COMPILER = "torch._dynamo"
+# Of `torch.jit`: what compiles a function or a network, and reads its source for that, which has no file here
+JIT = ("script", "trace", "trace_module", "script_method", "script_if_tracing", "freeze", "optimize_for_inference")
 
 
 class Dynamo(stubs.StubModule):
@@ -23,7 +25,7 @@ class Dynamo(stubs.StubModule):
 
 
 def compile_identity(model: Any = None, *_: Any, **__: Any) -> Any:
-    """`torch.compile(model)`, or the decorator `torch.compile(mode=...)`."""
+    """`torch.compile(model)`, or the decorator `torch.compile(mode=...)`; `torch.jit.script` and its like."""
     return (lambda function: function) if model is None else model
 
 
@@ -33,9 +35,12 @@ def compile_in_place(*_: Any, **__: Any) -> None:
 
 def make_inert() -> None:
     """Replace the compiler. Call it before anything imports `torch._dynamo`."""
-    stub = Dynamo(COMPILER)
+    stub = Dynamo(COMPILER, COMPILER)
     sys.modules[COMPILER] = stub
     torch._dynamo = stub
     stubs.install([COMPILER])  # for its submodules
     torch.compile = compile_identity
+    for name in JIT:
+        setattr(torch.jit, name, compile_identity)
+    torch.jit.ScriptModule = torch.nn.Module  # type: ignore[misc, assignment]
     torch.nn.Module.compile = compile_in_place  # type: ignore[method-assign]

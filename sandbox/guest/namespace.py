@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from . import stubs
+from . import devices, stubs
 from .errors import BadValue
 from .wire import describe
 
@@ -22,6 +22,15 @@ FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, fu
 MISSING = object()
 
 
+class OptionalFault(Exception):  # noqa: N818
+    """A chunk raised that may be left out."""
+
+    def __init__(self, chunk: dict[str, Any], error: BaseException) -> None:
+        super().__init__()
+        self.chunk = chunk
+        self.error = error
+
+
 def execute(chunks: list[dict[str, Any]], variables: dict[str, Any]) -> None:
     """Run statements one by one under their own file names and lines."""
     future: dict[str, int] = {}  # `from __future__` holds for the rest of its file
@@ -30,7 +39,12 @@ def execute(chunks: list[dict[str, Any]], variables: dict[str, Any]) -> None:
         source = "\n" * (chunk["line"] - 1) + chunk["source"]
         code = compile(source, file, "exec", flags=future.get(file, 0), dont_inherit=True)
         future[file] = code.co_flags & FUTURE_FLAGS
-        exec(code, variables)  # noqa: S102  (what a guest is for)
+        try:
+            exec(code, variables)  # noqa: S102  (what a guest is for)
+        except (Exception, SystemExit) as error:
+            if chunk["optional"]:
+                raise OptionalFault(chunk, error) from None
+            raise
 
 
 class Loaded:
@@ -40,21 +54,48 @@ class Loaded:
         self.files: frozenset[str] = frozenset()  # names under which the student's code is compiled
         self._variables: dict[str, Any] = {}
         self._exports: dict[str, str] = {}
+        self._values: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}  # as sent, and what the student was given
 
     def load(self, program: dict[str, Any], decode: Callable[[Any], Any]) -> None:
-        """Build both namespaces. Raises whatever the student's top-level code raises."""
+        """Build both namespaces. Raises whatever the student's top-level code raises.
+
+        A chunk that is optional and raises may have done half of what it does, so all begins anew without it. Where
+        what is left raises too, the first fault is the one to tell: it stands first in the student's file.
+        """
+        chunks = program["chunks"]
+        first: BaseException | None = None
+        while True:
+            try:
+                self._load(program | {"chunks": chunks}, decode)
+                return
+            except OptionalFault as fault:
+                # After a second one that raises none of them is worth another try
+                chunks = [c for c in chunks if c is not fault.chunk and not (first and c["optional"])]
+                first = first or fault.error
+            except BaseException:
+                if first is None:
+                    raise
+                raise first from None
+
+    def _load(self, program: dict[str, Any], decode: Callable[[Any], Any]) -> None:
         self.files = frozenset(chunk["file"] for chunk in program["chunks"])
         self._exports = program["exports"]
         stubs.install(program["stubs"])
+        if devices.is_named([chunk["source"] for chunk in program["chunks"]]):
+            devices.redirect(decode(program["values"]).get("device"))
         ours = types.ModuleType("stand_ins")
         theirs = types.ModuleType("submission")
         sys.modules["stand_ins"], sys.modules["submission"] = ours, theirs  # dataclasses look their module up
         self._variables = vars(theirs)
         vars(ours).update(decode(program["values"]))
         execute(program["stand_ins"], vars(ours))
-        # Tensors are cloned: what student code does in place must not reach the stand-ins
+        # Tensors are cloned: what student code does in place must not reach the stand-ins. Names for the same tensor,
+        # such as `betas` and `B`, stay names for the same tensor
         values = decode(program["values"])
-        self._variables.update({name: v.clone() if torch.is_tensor(v) else v for name, v in values.items()})
+        clones = {id(v): v.clone() for v in values.values() if torch.is_tensor(v)}
+        given = {name: clones.get(id(v), v) for name, v in values.items()}
+        self._values = {name: (v, given[name]) for name, v in values.items() if torch.is_tensor(v)}
+        self._variables.update(given)
         self._variables.update({name: vars(ours)[source] for name, source in program["stand_in_names"].items()})
         execute(program["chunks"], self._variables)
 
@@ -64,6 +105,10 @@ class Loaded:
         if value is MISSING:
             raise BadValue(f"does not define `{name}`")
         return value
+
+    def changed_values(self) -> list[str]:
+        """Names of the values whose tensors were changed in place; binding a name anew changes no tensor."""
+        return [name for name, (sent, given) in self._values.items() if not unchanged(sent, given)]
 
     def kinds(self) -> dict[str, str]:
         """What each export turned out to be."""
@@ -84,6 +129,11 @@ class Loaded:
                     self._variables[name] = value
 
 
+def unchanged(sent: torch.Tensor, given: torch.Tensor) -> bool:
+    """Whether a tensor still is what was sent, in type, shape and every value."""
+    return sent.dtype == given.dtype and sent.shape == given.shape and bool(torch.equal(sent, given))
+
+
 def kind(value: Any) -> str:
     """The word by which `load` reports an export."""
     if value is MISSING:
@@ -96,4 +146,4 @@ def kind(value: Any) -> str:
         return "tensor"
     if type(value) in (int, float):
         return "number"
-    return f"other:{describe(value).split(' ', 1)[1]}"
+    return f"other:{describe(value).removeprefix('a ').removeprefix('an ')}"

@@ -1,5 +1,6 @@
 """The model that the judge plays: student code calls it like any network, and the judge sees what was passed in."""
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -10,6 +11,12 @@ import torch
 Ask = Callable[[int, tuple[Any, ...], dict[str, Any]], Any]
 # While a `vjp` is being taken: for each answer the tensors that collect gradients
 _answers: ContextVar[list[list[torch.Tensor]] | None] = ContextVar("answers", default=None)
+
+
+@functools.cache
+def model_class(name: str) -> type["RemoteModel"]:
+    """The class of that name, as messages show it."""
+    return type(name, (RemoteModel,), {"__module__": "submission"})
 
 
 @contextmanager
@@ -24,18 +31,20 @@ def recording() -> Iterator[list[list[torch.Tensor]]]:
 
 
 class RemoteModel(torch.nn.Module):
-    """Looks like a network with one parameter; calling it asks the judge."""
+    """Looks like a network with one parameter; calling it asks the judge.
 
-    def __init__(self, number: int, ask: Ask) -> None:
+    Args:
+        model: `number`, by which the judge knows it, and `attributes`, by name.
+        ask: how to call it.
+    """
+
+    def __init__(self, model: dict[str, Any], ask: Ask) -> None:
         super().__init__()
         self.anchor = torch.nn.Parameter(torch.zeros(1))  # `next(model.parameters()).device` is in use
-        self._number = number
+        self._number = model["number"]
         self._ask = ask
-
-    @property
-    def device(self) -> torch.device:
-        """Where the network's parameters are."""
-        return self.anchor.device
+        for name, value in model["attributes"].items():
+            setattr(self, name, value)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Whatever the judge answers."""

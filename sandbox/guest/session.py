@@ -7,7 +7,6 @@ import contextlib
 import faulthandler
 import json
 import os
-import random
 import signal
 import socket
 import sys
@@ -17,7 +16,7 @@ from typing import Any
 import numpy
 import torch
 
-from . import confine, namespace, remote, wire
+from . import confine, generators, namespace, remote, wire
 from .errors import BadValue, fault_from
 
 Verb = Callable[[dict[str, Any]], Any]
@@ -100,7 +99,7 @@ class Session:
         specials = {
             "device": torch.device,
             "handle": self._handles.__getitem__,
-            "callback": lambda number: remote.RemoteModel(number, self._ask),
+            "callback": lambda model: remote.model_class(model["class_name"])(model, self._ask),
         }
         return wire.decode(tree, self._tensors if tensors is None else tensors, specials)
 
@@ -136,6 +135,9 @@ class Session:
         self._loaded.load(body, self._decode)
         return self._loaded.kinds()
 
+    def _do_changed_values(self, _: dict[str, Any]) -> list[str]:
+        return self._loaded.changed_values()
+
     def _do_get(self, body: dict[str, Any]) -> Any:
         return self._loaded.find(body["name"])
 
@@ -155,7 +157,10 @@ class Session:
 
     def _do_parameters(self, body: dict[str, Any]) -> dict[str, torch.Tensor]:
         module = self._module(body["handle"])
-        return named_tensors(module, buffers=body["buffers"])
+        named = named_tensors(module, buffers=body["buffers"])
+        if lazy := [name for name, tensor in named.items() if type(tensor) in wire.LAZY_TENSORS]:
+            raise BadValue(f"has a lazy layer (`{lazy[0]}`), whose size is only known once it has run; name its size")
+        return named
 
     def _do_set_parameters(self, body: dict[str, Any]) -> None:
         module = self._module(body["handle"])
@@ -202,7 +207,7 @@ class Session:
         parameters = dict(target.named_parameters()) if isinstance(target, torch.nn.Module) else {}
         with remote.recording() as answers, self._loaded.bound(self._decode(body["callbacks"])):
             outputs = target(*args, **self._decode(body["kwargs"]))
-        flat = list(outputs) if type(outputs) in (tuple, list) else [outputs]
+        flat = list(outputs) if isinstance(outputs, tuple | list) else [outputs]
         cotangents = self._decode(body["cotangents"])
         if len(flat) != len(cotangents):
             raise BadValue(f"returned {len(flat)} values, expected {len(cotangents)}")
@@ -237,7 +242,7 @@ class Session:
         self._module(body["handle"]).train(body["training"])
 
     def _do_seed(self, body: dict[str, Any]) -> None:
-        reseed(body["seed"])
+        generators.reseed(body["seed"])
 
 
 def named_tensors(module: torch.nn.Module, *, buffers: bool) -> dict[str, torch.Tensor]:
@@ -256,15 +261,6 @@ def wants_gradient(value: Any) -> bool:
     return torch.is_tensor(value) and value.requires_grad
 
 
-def reseed(seed: int) -> None:
-    """Seed every generator that student code may draw from."""
-    torch.default_generator.manual_seed(seed)  # `torch.manual_seed` asks for every kind of device, which takes 2 ms
-    if torch.version.cuda is not None:
-        torch.cuda.manual_seed_all(seed)
-    numpy.random.seed(seed % 2**32)
-    random.seed(seed)
-
-
 def flush() -> None:
     """What was printed has to be in the pipe before the answer is on the wire."""
     for stream in (sys.stdout, sys.stderr):
@@ -281,6 +277,7 @@ def run(data: socket.socket) -> None:
     sys.stderr = os.fdopen(2, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)
     # At the end of its time the kernel or the root process asks it where it is: answered in C, whatever Python does
     faulthandler.register(signal.SIGXCPU, file=2, all_threads=False)
-    reseed(body["seed"])
+    generators.reseed(body["seed"])
+    sys.argv = ["answers.py"]  # of the guest's own command line nothing is of use; `parse_args()` finds no arguments
     connection.send("ready", {}, [])
     Session(connection).serve()

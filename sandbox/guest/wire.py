@@ -30,6 +30,7 @@ DTYPES: dict[str, torch.dtype] = {
 }
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 PLAIN_TENSORS = (torch.Tensor, torch.nn.Parameter)  # compared by identity: a subclass may lie about everything
+LAZY_TENSORS = (torch.nn.UninitializedParameter, torch.nn.UninitializedBuffer)
 MAX_DEPTH = 32  # of nested lists; nothing honest nests deeper than the arguments of a network, some 3
 MAX_INTEGER = 2**63  # what torch can hold
 
@@ -42,13 +43,29 @@ class WireError(ValueError):
     """A value that cannot travel, or a tree that stands for none. The message completes "it sent ..."."""
 
 
+# What the guest calls the program and what it is given, and where built-in types are
+OWN_MODULES = ("builtins", "submission", "stand_ins")
+WHERE = "which exists only where the course runs"
+
+
+class Absent:
+    """Something that comes from a module which the guest does not have."""
+
+    origin: str  # the name of that module
+
+
 def describe(value: object) -> str:
     """`a numpy.ndarray`: the type of a value in words, without running any code of the value's."""
     kind = type(value)
+    if Absent in kind.__mro__:
+        return f"something that comes from `{value.origin}`, {WHERE}"  # type: ignore[attr-defined]
+    if kind in LAZY_TENSORS:
+        return "a parameter of a lazy layer, whose size is only known once the layer has run"
     module = kind.__module__ if type(kind.__module__) is str else "?"
     name = kind.__qualname__ if type(kind.__qualname__) is str else "?"
-    full = name if module in ("builtins", "submission") else f"{module}.{name}"
-    return f"{'an' if full[:1].lower() in 'aeiou' else 'a'} {full[:200]}"
+    full = name if module in OWN_MODULES else f"{module}.{name}"
+    vowel = full[:1].lower() in "aeiou" and not full.lower().startswith(("unet", "uni", "use"))  # "a UNet"
+    return f"{'an' if vowel else 'a'} {full[:200]}"
 
 
 def nothing_special(_: Any) -> None:
@@ -75,12 +92,16 @@ def encode(value: Any, tensors: list[torch.Tensor], special: Special = nothing_s
             raise WireError(f"a tensor of type {value.dtype}")
         tensors.append(value)
         return {"tensor": len(tensors) - 1}
-    if kind is list or kind is tuple or kind is torch.Size:
-        return {"list" if kind is list else "tuple": [encode(item, tensors, special, depth - 1) for item in value]}
-    if kind is dict:
-        if not all(type(key) in (str, int) for key in value):
+    # Subclasses too, such as named tuples and ordered dictionaries: as what they are at bottom
+    if issubclass(kind, list | tuple):
+        items = list.__iter__(value) if issubclass(kind, list) else tuple.__iter__(value)
+        tag = "list" if issubclass(kind, list) else "tuple"
+        return {tag: [encode(item, tensors, special, depth - 1) for item in items]}
+    if issubclass(kind, dict):
+        pairs = list(dict.items(value))
+        if not all(type(key) in (str, int) for key, _ in pairs):
             raise WireError("a dictionary whose keys are neither texts nor integers")
-        return {"dict": [[key, encode(item, tensors, special, depth - 1)] for key, item in value.items()]}
+        return {"dict": [[key, encode(item, tensors, special, depth - 1)] for key, item in pairs]}
     if (tree := special(value)) is not None:
         return tree
     raise WireError(describe(value))

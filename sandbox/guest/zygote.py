@@ -58,11 +58,13 @@ def warm() -> None:
     import torch
     from torch.nn import functional
 
-    from . import compiler, session
+    from . import compiler, generators, session, stubs  # noqa: F401  (sessions need it)
 
     torch.set_num_threads(1)
     compiler.make_inert()
-    session.reseed(0)
+    stubs.let_through()
+    generators.watch()
+    generators.reseed(0)
     # What torch sets up at first use, some of it from /proc, which sessions do not have. No gradients: autograd's
     # threads do not survive a fork
     with torch.no_grad():

@@ -67,7 +67,7 @@ def training_rate(backend: Backend) -> float:
     digits = load(recipe.dataset, "generator", recipe.image_size)
     images, labels = digits.batch(torch.arange(recipe.batch_size * BATCHES) % len(digits))
     with backend.start(Limits()) as guest, guest.session(PLENTY, seed=1) as session:
-        network = Network(session, pipeline.training, pipeline)
+        network = Network(session, pipeline.training, pipeline.recipe, pipeline.device)
         network.train(images[: recipe.batch_size * WARM_UP_BATCHES], labels[: recipe.batch_size * WARM_UP_BATCHES])
         begun = time.monotonic()
         network.train(images, labels)

@@ -9,6 +9,7 @@ begins with `noisemark_`, so that it hides nothing of the student's. Nothing tha
     noisemark_weights(average)        parameters and buffers, by name
     noisemark_set_weights(tensors)
     noisemark_predict(x, t, c, mask)  the noise in x
+    noisemark_sample(c, w)            the student's own sampling loop, on this network
     noisemark_gradients()             norm of the latest gradient of each parameter, by name
     noisemark_peak_memory()           bytes
 """
@@ -233,6 +234,14 @@ def noisemark_predict_average(x, t, c, mask):
         return noisemark_predict(x, t, c, mask)
     finally:
         torch._foreach_copy_(state["parameters"], trained)
+
+
+@torch.no_grad()
+def noisemark_sample(c, w):
+    """What the student's `sample_w` makes of the network: an image for each row of one-hot context c [N, classes]."""
+    model = noisemark_state["model"]
+    model.eval()
+    return sample_w(model, c.to(noisemark_state["device"]), w)  # noqa: F821  (the student's)
 
 
 def noisemark_adapt_group_norm():

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from grading.dependencies import Usage, usage
+from grading.dependencies import usage
+from grading.usage import Usage
 
 STANDARD_LIBRARY = Path(ast.__file__).parent
 
@@ -77,6 +78,16 @@ def test_names_bound_and_read(source: str, binds: str, now: str, later: str) -> 
         ("xs.append(y)", "xs"),
         ("torch.cumprod(a, 0, out=b)", "b"),
         ("setattr(C, 'f', g)", "C"),
+        ("vars(ns).update(a=1)", "ns"),
+        ("np.copyto(out, x)", "out"),
+        ("np.multiply(a, b, out=x[1:])", "x"),
+        ("[out.append(a) for a in b]", "out"),
+        ("list(map(out.append, xs))", "out"),
+        ("c and out.append(1)", "out"),
+        ("x = xs.pop()", "xs"),
+        ("for x in (a, b):\n    x.mul_(2)", "x a b"),
+        ("x = vars(y)", ""),
+        ("print(x.add(1))", ""),
         ("for i in r:\n    x[i] = x[i - 1] * a[i]", "x"),
         ("y = x.add(1)", ""),
         ("y = x.__len__()", ""),
@@ -88,13 +99,37 @@ def test_objects_changed_in_place(source: str, changed: str) -> None:
     assert of(source).mutates == set(changed.split())
 
 
+def test_what_is_changed_only_on_the_way_to_something_else() -> None:
+    assert of("y = x.sqrt_()").in_passing == {"x": {"y"}}
+    assert of("y[i] = x.sqrt_()").in_passing == {"x": {"y"}}
+    assert of("y = torch.sqrt(x, out=x)").in_passing == {"x": {"y"}}
+    assert of("y.copy_(x.cumprod_(0))").in_passing == {"x": {"y"}}
+    assert of("x = x.sqrt_()").in_passing == {}
+    assert of("for i in r:\n    x[i] = 1\n    y = x.sqrt_()").in_passing == {}
+    assert of("with c:\n    y = x.sqrt_()\n    z = 1").in_passing == {"x": {"y"}}
+
+
+def test_calls_and_what_they_are_given() -> None:
+    (call,) = of("s.t['u'].fill(a.b, [c, *d], k=e[0])").calls
+    assert (call.name, call.on, call.discarded) == ("fill", {"s"}, True)
+    assert call.arguments == ({"a"}, {"c", "d"})
+    assert call.given == {"a", "c", "d", "e"}
+    calls = {call.name: call for call in of("print(show(x), y.z())").calls}
+    assert not any(call.discarded for call in calls.values())
+    (call,) = of("def f(a, b):\n    c = 1\n    b.set(a, c, g)").bodies["f"].calls
+    assert (call.on, call.given, call.discarded) == ({1}, {0, "g"}, True)
+    calls = {call.name: call for call in of("@add_to(C)\n@patch\ndef f(self: D): pass").calls if call.decorates}
+    assert calls["add_to"].given == {"C"}
+    assert calls["patch"].decorates == {"D"}
+
+
 def test_what_a_function_will_change() -> None:
     found = of(
         "def fill(a, table, n):\n    global done\n    table['x'] = a\n    log.append(n)\n    done = True\n    n = 1"
     )
-    assert found.mutated_parameters == {1}
-    assert found.mutates_later == {"log"}
-    assert found.binds_later == {"done"}
+    body = found.bodies["fill"]
+    assert body.mutates == {1, "log"}
+    assert body.binds == found.binds_later == {"done"}
 
 
 def test_only_what_happens_on_every_path_is_sure() -> None:
