@@ -22,9 +22,9 @@ FALSE_ALARM = 1e-9
 # for (the tanh approximation of GELU) by 5e-4.
 TOLERANCE = 1e-4
 
-# On the variance of noise that is compared with 1: 1.5 % of its standard deviation. With the 200,000 draws that the checks
-# of `q` and `reverse_q` make, noise that is 1 % too small always passes and noise that is 2 % too small always fails;
-# without a tolerance, chance would decide about the former.
+# On the variance of noise that should be 1: 1.5 % of its standard deviation. Of the 200,000 draws that a check of noise
+# should make, those that are 1 % too small then always pass, and those that are 2 % too small always fail; without a
+# tolerance, chance would decide about the former.
 SIZE_TOLERANCE = 0.03
 
 _UNITS = ("image", "channel", "row", "column")
@@ -104,12 +104,13 @@ def assert_tensor(
 
 def assert_type(found: torch.dtype, what: str) -> None:
     """The type is float32, the one that layers compute in."""
+    is_double = found == torch.float64
     require(
         found == torch.float32,
-        f"{_capital(what)} has the wrong type of number.",
-        expected="float32, which is what the layers of the network take",
+        "" if is_double else f"{_capital(what)} has the wrong type of number.",
+        expected=f"{what} in float32, which is what the layers of the network take",
         found=str(found).removeprefix("torch."),
-        misconception="double-precision" if found == torch.float64 else None,
+        misconception="double-precision" if is_double else None,
     )
 
 
