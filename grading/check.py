@@ -10,12 +10,8 @@ fixture `givens`: the values of the assignment's names for this check, by canoni
 """
 
 import inspect
-import os
 import random
-import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal, cast
 
@@ -24,36 +20,17 @@ import torch
 
 from grading.events import BlankFinished, CheckFinished, Emit, Event
 from grading.harvest import Harvest, closure
+from grading.order import circle, dependencies_first
 from grading.outcomes import InfrastructureFault, Outcome
+from grading.plain_pytest import run_pytest
 from grading.reference import Reference
 from grading.report import BlankReport, CheckReport
 from grading.seeds import Seeds
 from grading.student import LoadFault, Student
-from grading.verdict import Check
+from grading.tries import FAILURES, NotChecked, try_check
+from grading.verdict import Check, report_blank
 from reference.pack import Blank, Pack
-from sandbox.faults import Ending, GuestFault
 from sandbox.guest_client import Guest
-
-# No configuration, no plugins but ours, nothing written or printed, no modules rewritten: a start in milliseconds.
-_UNUSED = (
-    *("cacheprovider", "debugging", "doctest", "faulthandler", "junitxml", "logging", "pastebin", "setuponly"),
-    *("setupplan", "stepwise", "subtests", "terminal", "threadexception", "tmpdir", "unraisableexception", "warnings"),
-)
-_OPTIONS = (
-    f"--config-file={os.devnull}",
-    "--import-mode=importlib",
-    "--assert=plain",
-    "--capture=no",
-    "--disable-plugin-autoload",
-    *(option for plugin in _UNUSED for option in ("-p", f"no:{plugin}")),
-)
-
-# What became of a blank that the harvest did not find in working order
-_NOT_FOUND = {
-    "not_attempted": Outcome.NOT_ATTEMPTED,
-    "wrong_kind": Outcome.FAILED,
-    "broken": Outcome.CRASHED,
-}
 
 
 def run_checks(
@@ -73,8 +50,7 @@ def run_checks(
     for blank in pack.blanks:
         if harvest.answers[blank.id].status != "found":
             run.finish_blank(blank)
-    with _environment(), _forgetting_modules(pack.checks):
-        code = pytest.main([*_OPTIONS, f"--rootdir={pack.root}", str(pack.checks)], plugins=[run])
+    code = run_pytest(pack.checks, pack.root, run)
     if run.fault is not None:
         if isinstance(run.fault, Exception) and not run.fault_is_the_listeners:
             raise InfrastructureFault(f"A check failed to run: {run.fault}") from run.fault
@@ -130,7 +106,9 @@ class _Run:
         assert not unchecked, f"no check for {', '.join(unchecked)}"
         shuffled = random.Random(self._seeds.seed("check/order"))  # noqa: S311  (an order, not a secret)
         items[:] = []
-        for name in _dependencies_first(self._harvest, shuffled):
+        found = sorted(name for name, answer in self._harvest.answers.items() if answer.status == "found")
+        shuffled.shuffle(found)
+        for name in dependencies_first(self._harvest, found):
             shuffled.shuffle(by_blank[name])
             items += by_blank[name]
             self._unfinished[name] = len(by_blank[name])
@@ -144,28 +122,22 @@ class _Run:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> bool:
-        """Run the check; where it fails with stand-ins, once more with the student's own definitions.
-
-        A right answer may lean on its author's other right answers in ways that stand-ins do not know, such as a `q`
-        with one argument more. The second try is for those, so everything that the answer needs must have passed.
-        """
+        """Run the check, more than once where its answer leans on others of the same student."""
         wanted = inspect.signature(pyfuncitem.obj).parameters
         arguments = {name: value for name, value in pyfuncitem.funcargs.items() if name in wanted}
         generators = {value: value.get_state() for value in arguments.values() if isinstance(value, torch.Generator)}
-        check = self._checks[pyfuncitem.nodeid]
+        blank = self._checks[pyfuncitem.nodeid].blank.id
+        needed = closure(self._harvest, [blank]) - {blank}
         try:
-            pyfuncitem.obj(**arguments)
-        except (AssertionError, GuestFault, LoadFault) as first:
-            if not self._may_use_own_definitions(check, first):
-                raise
-            for generator, state in generators.items():
-                generator.set_state(state)
-            cast(Student, arguments["student"]).use_own_definitions()
-            try:
-                pyfuncitem.obj(**arguments)
-            except (AssertionError, GuestFault, LoadFault) as second:
-                # What was judged is said in the first place; what merely did not run may be due to the stand-ins
-                raise (first if isinstance(first, AssertionError) else second) from None
+            try_check(
+                lambda: pyfuncitem.obj(**arguments),
+                cast(Student, pyfuncitem.funcargs["student"]),
+                generators,
+                {name.id: self._has_passed(name.id) for name in self._pack.blanks if name.id in needed},
+                circle(self._harvest, blank),
+            )
+        except NotChecked as reason:
+            pytest.skip(str(reason))
         return True
 
     @pytest.hookimpl(tryfirst=True)
@@ -229,42 +201,21 @@ class _Run:
 
     def finish_blank(self, blank: Blank) -> None:
         """Put the blank's report together."""
-        answer = self._harvest.answers[blank.id]
         checks = [report for _, report in sorted(self._results.get(blank.id, ()), key=lambda result: result[0])]
-        misconception = None
-        if answer.status != "found":
-            status, message = _NOT_FOUND[answer.status], answer.message
-        else:
-            failed = [check for check in checks if check.outcome not in (Outcome.PASSED, Outcome.SKIPPED)]
-            status = failed[0].outcome if failed else Outcome.PASSED
-            recognised = next((check for check in failed if check.misconception is not None), None)
-            decisive = recognised or (failed[0] if failed else None)
-            message = decisive.message if decisive else answer.message
-            misconception = decisive.misconception if decisive else None
-        points = blank.points if status is Outcome.PASSED else 0.0
-        self.reports[blank.id] = BlankReport(
-            id=blank.id,
-            name=blank.id,
-            title=blank.title,
-            concept=blank.concept,
-            status=status,
-            points=points,
-            max_points=blank.points,
-            message=message,
-            found_as=answer.found_as,
-            file=answer.file,
-            line=answer.line,
-            misconception=misconception,
-            checks=checks,
+        self._put(report_blank(blank, self._harvest.answers[blank.id], checks))
+
+    def _put(self, report: BlankReport) -> None:
+        self.reports[report.id] = report
+        self._tell(
+            BlankFinished(blank=report.id, outcome=report.status, points=report.points, max_points=report.max_points)
         )
-        self._tell(BlankFinished(blank=blank.id, outcome=status, points=points, max_points=blank.points))
 
     def _finish_check(self, check: Check, session: pytest.Session) -> None:
-        if check.error is not None and not isinstance(check.error, AssertionError | GuestFault | LoadFault):
+        if check.error is not None and not isinstance(check.error, FAILURES):
             self._stop(check.error, session)
             return
         try:
-            report = check.report(self._pack.misconceptions)
+            report = check.report(self._pack.misconceptions, self._harvest.answers[check.blank.id])
         except InfrastructureFault as fault:
             self._stop(fault, session)
             return
@@ -290,55 +241,5 @@ class _Run:
             self.fault, self.fault_is_the_listeners = error, True
             raise
 
-    def _may_use_own_definitions(self, check: Check, error: BaseException) -> bool:
-        fault = error.fault if isinstance(error, LoadFault) else error
-        if isinstance(fault, GuestFault) and fault.ending in (Ending.TIMED_OUT, Ending.OUTPUT_LIMIT):
-            return False
-        others = closure(self._harvest, [check.blank.id]) - {check.blank.id}
-        passed = {name for name, report in self.reports.items() if report.status is Outcome.PASSED}
-        return bool(others) and others <= passed
-
-
-def _dependencies_first(harvest: Harvest, shuffled: random.Random) -> list[str]:
-    """The blanks that were found, in random order, but each after those that it needs."""
-    names = sorted(name for name, answer in harvest.answers.items() if answer.status == "found")
-    shuffled.shuffle(names)
-    ordered: dict[str, None] = {}
-
-    def add(name: str, above: frozenset[str]) -> None:
-        for need in sorted(harvest.answers[name].needs):
-            if need in names and need not in above and need not in ordered:
-                add(need, above | {need})
-        ordered[name] = None
-
-    for name in names:
-        if name not in ordered:
-            add(name, frozenset({name}))
-    return list(ordered)
-
-
-@contextmanager
-def _forgetting_modules(folder: Path) -> Iterator[None]:
-    """Forget what pytest imports: another pack, or this one changed, may have checks of the same names."""
-    before = set(sys.modules)
-    try:
-        yield
-    finally:
-        added = {name: getattr(module, "__file__", None) for name, module in sys.modules.items() if name not in before}
-        checks = {name for name, file in added.items() if file is not None and Path(file).is_relative_to(folder)}
-        parents = {name for name in added if any(check.startswith(f"{name}.") for check in checks)}
-        for name in checks | parents:
-            del sys.modules[name]
-
-
-@contextmanager
-def _environment() -> Iterator[None]:
-    """Keep pytest from options in the environment, and the environment from pytest's marks."""
-    names = ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_CURRENT_TEST", "PYTEST_VERSION")
-    before = {name: os.environ.pop(name) for name in names if name in os.environ}
-    try:
-        yield
-    finally:
-        for name in names:
-            os.environ.pop(name, None)
-        os.environ.update(before)
+    def _has_passed(self, blank: str) -> bool:
+        return blank in self.reports and self.reports[blank].status is Outcome.PASSED

@@ -12,14 +12,13 @@ from torch import Tensor
 from grading.events import Run
 from grading.harvest import Harvest, closure
 from grading.outcomes import OUTCOMES, Outcome
-from grading.reference import Reference, program_for_pipeline
+from grading.reference import HARNESS_FILE, OUR_FILES, Reference, program_for_pipeline
 from reference.datasets import N_CLASSES
 from reference.pack import Recipe
 from sandbox.faults import Ending, GuestFault
 from sandbox.program import Chunk, Program
 from sandbox.session import Session
 
-HARNESS_FILE = "harness.py"  # what tracebacks show for our part; a neutral name, since the guest can see it
 HARNESS_ERROR = "NoisemarkError"  # by which it says that something of the student's cannot be worked with
 IMAGE_CHANNELS = 1  # digits are grey
 
@@ -224,7 +223,7 @@ def describe(fault: GuestFault) -> str:
     if fault.exception == HARNESS_ERROR:  # its own words
         return f"{fault.message}."
     what = f"raised {fault.exception}: {fault.message}" if fault.ending is Ending.RAISED else fault.message
-    place = f" (line {fault.line} of {fault.file})" if fault.file not in (None, HARNESS_FILE) and fault.line else ""
+    place = f" (line {fault.line} of {fault.file})" if fault.file not in (None, *OUR_FILES) and fault.line else ""
     return f"Your code {what}{place}."
 
 

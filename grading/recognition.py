@@ -19,6 +19,10 @@ from sandbox.faults import GuestFault
 Behaviour = Callable[[Any, Callable[[int], None]], Iterable[Any]]
 
 
+# Exceptions that say what is wrong and where; behind a misspelt name there is no misconception
+_SAY_ENOUGH = ("NameError", "UnboundLocalError", "ImportError", "ModuleNotFoundError", "SyntaxError")
+
+
 @dataclass(frozen=True)
 class Raised:
     """What an attempt ended with."""
@@ -75,28 +79,59 @@ def recognise(behaviour: Behaviour, student: Any, answer: Any, right: Any) -> st
     return None
 
 
+class Recognisable(CheckFailed):
+    """A check has failed, and there is somebody to ask for the misconception behind it."""
+
+    def __init__(self, failure: CheckFailed | GuestFault, recognisers: tuple[Callable[[], str | None], ...]) -> None:
+        super().__init__(str(failure))
+        self.failure = failure
+        self.recognisers = recognisers
+
+
 @contextmanager
 def recognising(*recognisers: Callable[[], str | None]) -> Iterator[None]:
-    """Where a check fails, ask these in turn for the misconception; the first name counts, also above another one.
+    """Where a check fails, these are asked in turn for the misconception; the first name counts, also above another.
 
-    What they ask of the guest may fail too. Then the check's own words stand.
+    They are asked once nothing else is left to try, so they may change the givens of the student: what they leave
+    behind meets no check. What they ask of the guest may fail too. Then the check's own words stand.
+
+    An exception of the student's comes before a name: a recogniser may give one only where its premise holds, for
+    instance that there are results at all (see `stays_the_same`).
     """
     try:
         yield
     except (CheckFailed, GuestFault) as failure:
         if isinstance(failure, GuestFault) and failure.exception is None:
             raise
-        name = _first_name(recognisers)
-        if name is None:
-            raise
-        if isinstance(failure, CheckFailed):
-            raise CheckFailed(expected=failure.expected, found=failure.found, misconception=name) from None
-        place = f", line {failure.line}" if failure.line else ""
-        raise CheckFailed(
-            expected="a result, without an error",
-            found=f"{failure.exception}: {failure.message}{place}",
-            misconception=name,
-        ) from None
+        raise Recognisable(failure, recognisers) from failure
+
+
+def recognised(failure: BaseException) -> BaseException:
+    """The failure of a check, with the name of the misconception where it is recognised."""
+    if not isinstance(failure, Recognisable):
+        return failure
+    first = cause(failure)
+    if isinstance(first, GuestFault) and first.exception in _SAY_ENOUGH:
+        return first
+    name = _first_name(failure.recognisers)
+    if name is None:
+        return recognised(failure.failure)
+    if isinstance(first, CheckFailed):
+        return CheckFailed(expected=first.expected, found=first.found, misconception=name)
+    assert isinstance(first, GuestFault)  # `recognising` catches nothing else
+    place = f", line {first.line}" if first.line else ""
+    return CheckFailed(
+        expected="a result, without an error",
+        found=f"{first.exception}: {first.message}{place}",
+        misconception=name,
+    )
+
+
+def cause(failure: BaseException) -> BaseException:
+    """What made a check fail, whoever there is to ask about it."""
+    while isinstance(failure, Recognisable):
+        failure = failure.failure
+    return failure
 
 
 def _first_name(recognisers: Iterable[Callable[[], str | None]]) -> str | None:
@@ -107,6 +142,27 @@ def _first_name(recognisers: Iterable[Callable[[], str | None]]) -> str | None:
         if name is not None:
             return name
     return None
+
+
+def stays_the_same(found: Any, changed: Any) -> bool:
+    """Whether two results of an answer, under inputs that should make them differ, are alike all the same.
+
+    That says something about tensors alone: an answer that raises the same exception twice, or returns nothing twice,
+    depends on its inputs in a way that nobody has seen. So there must be a tensor, and every part of the results that
+    is no tensor must be an exception in both.
+    """
+    pairs = list(_pairs(found, changed))
+    return any(isinstance(a, Tensor) for a, _ in pairs) and all(
+        isinstance(a, Tensor | Raised) and is_alike(a, b) for a, b in pairs
+    )
+
+
+def _pairs(found: Any, changed: Any) -> Iterator[tuple[Any, Any]]:
+    if isinstance(found, tuple | list) and isinstance(changed, tuple | list) and len(found) == len(changed):
+        for a, b in zip(found, changed, strict=True):
+            yield from _pairs(a, b)
+    else:
+        yield found, changed
 
 
 @contextmanager

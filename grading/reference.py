@@ -16,7 +16,11 @@ from grading.harvest import Harvest, closure, pipeline_chunks
 from reference.pack import Misconception, Pack, PackError
 from sandbox.program import Chunk, Device, Program
 
-STAND_IN_FILE = "stand_in.py"  # what tracebacks show for code of ours; a neutral name, since the guest can see it
+# What tracebacks show for code of ours: neutral names, since the guest can see them. No place in them means anything to
+# a student
+STAND_IN_FILE = "stand_in.py"
+HARNESS_FILE = "harness.py"  # for the harness of a pack
+OUR_FILES = (STAND_IN_FILE, HARNESS_FILE)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,14 +8,16 @@ Nothing of the student's runs in this process: each use is one request to a sess
 """
 
 import ast
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
 from torch import Tensor
 
-from grading.harvest import Harvest
+from grading.harvest import Harvest, closure
 from grading.reference import STAND_IN_FILE, Reference, program_for_blank, program_for_pipeline
 from reference.pack import Blank
 from sandbox.faults import Ending, GuestFault
@@ -35,6 +37,14 @@ class LoadFault(Exception):  # noqa: N818  (an outcome, not an error of ours)
     def __init__(self, fault: GuestFault) -> None:
         super().__init__(fault.message)
         self.fault = fault
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """Under what an answer runs."""
+
+    givens: Mapping[str, Any]  # by canonical name
+    own: frozenset[str]  # the blanks for which there are the author's own definitions, and no stand-ins
 
 
 class Student:
@@ -68,7 +78,8 @@ class Student:
         self._givens = dict(givens)
         self._seed = seed
         self._deadline = deadline
-        self._own_definitions = False
+        self._own: frozenset[str] = frozenset()
+        self._changed: dict[str, None] = {}
         self._session: Session | None = None
         self._output = ""
 
@@ -86,6 +97,7 @@ class Student:
         """Change givens of this check, for a new session; return what the solution defines under them."""
         if "betas" in values:
             values.setdefault("T", len(values["betas"]))
+        self._note_changes()
         self.close()
         self._givens.update(values)
         return self.solution()
@@ -102,10 +114,25 @@ class Student:
         """Seed the guest's random numbers."""
         self.session().seed(seed)
 
-    def use_own_definitions(self) -> None:
-        """From here on the answer runs with the student's own other answers instead of stand-ins."""
+    @property
+    def setting(self) -> Setting:
+        """Under what the answer runs now."""
+        return Setting(givens=dict(self._givens), own=self._own)
+
+    def begin_anew(self, setting: Setting) -> None:
+        """From here on the answer runs under this, in a new session."""
         self.close()
-        self._own_definitions = True
+        self._changed.clear()
+        self._givens = dict(setting.givens)
+        self._own = setting.own
+
+    def changed_values(self) -> list[str]:
+        """Names of injected values that the answer has changed in place, as its source has them.
+
+        Those of earlier sessions of this try are among them.
+        """
+        self._note_changes()
+        return list(self._changed)
 
     @property
     def output(self) -> str:
@@ -129,6 +156,15 @@ class Student:
             self._output += session.output
             session.close()
 
+    def _note_changes(self) -> None:
+        if self._session is None:
+            return
+        with suppress(GuestFault):  # it has ended by now, which whoever used it last has been told
+            changed = self._session.changed_values()
+            if changed:
+                used = set(re.findall(r"\w+", self.source()))  # one tensor may have several names
+                self._changed.update(dict.fromkeys(sorted(changed & used or changed)))
+
     def source(self) -> str:
         """The statement that defines the answer, and what it needs, as the student wrote it: for words, not to run."""
         return "\n".join(chunk.source for chunk in self._harvest.answers[self._blank.id].chunks)
@@ -140,8 +176,9 @@ class Student:
 
     def _program(self) -> Program:
         name = self._blank.id
-        if self._own_definitions:
-            program = program_for_pipeline(self._harvest, [name], frozenset(), self._reference, self._givens)
+        if self._own:
+            replaced = closure(self._harvest, [name]) - self._own - {name}
+            program = program_for_pipeline(self._harvest, [name], replaced, self._reference, self._givens)
         else:
             program = program_for_blank(self._harvest, name, self._reference, self._givens)
         if self._blank.kind == "class":

@@ -54,6 +54,7 @@ class Session:
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
         self._callbacks: list[Callable[..., Any]] = []  # of the request at hand
+        self._value_names: frozenset[str] = frozenset()  # of what was loaded
 
     def __enter__(self) -> Self:
         return self
@@ -82,12 +83,24 @@ class Session:
             "stand_in_names": program.stand_in_names,
             "exports": program.exports,
             "stubs": list(program.stubs),
-            "values": self._encode(program.values, tensors),
+            "values": self._encode_values(program.values, tensors),
         }
+        self._value_names = frozenset(program.values)
         kinds = self._request("load", body, tensors)
         if not isinstance(kinds, dict) or kinds.keys() != program.exports.keys():
             raise self._exchange.violated("did not say what it defines")
         return {name: validation.text(kind, validation.NAME_LENGTH) or "?" for name, kind in kinds.items()}
+
+    def changed_values(self) -> frozenset[str]:
+        """Names of the program's values whose tensors student code has changed in place since `load`.
+
+        A name bound anew is no change. A tensor with several names is told under each. The guest says so itself, as it
+        says everything: one that hides a change could as well have put its values back.
+        """
+        names = self._request("changed_values", {}, [])
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise self._exchange.violated("did not name values")
+        return self._value_names & frozenset(names)
 
     def get(self, name: str) -> Tensor | int | float | bool:
         """The tensor or number behind an export or a global name."""
@@ -215,6 +228,14 @@ class Session:
             return None
 
         return wire.encode(value, tensors, special)
+
+    def _encode_values(self, values: Mapping[str, Any], tensors: list[Tensor]) -> wire.Tree:
+        """As a dictionary; what has several names is sent once."""
+        trees: dict[int, wire.Tree] = {}
+        for value in values.values():
+            if id(value) not in trees:
+                trees[id(value)] = self._encode(value, tensors)
+        return {"dict": [[name, trees[id(value)]] for name, value in values.items()]}
 
     def _tensors(self, verb: str, body: dict[str, Any]) -> dict[str, Tensor]:
         found = self._request(verb, body, [])

@@ -40,6 +40,7 @@ class Loaded:
         self.files: frozenset[str] = frozenset()  # names under which the student's code is compiled
         self._variables: dict[str, Any] = {}
         self._exports: dict[str, str] = {}
+        self._values: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}  # as sent, and what the student was given
 
     def load(self, program: dict[str, Any], decode: Callable[[Any], Any]) -> None:
         """Build both namespaces. Raises whatever the student's top-level code raises."""
@@ -52,9 +53,13 @@ class Loaded:
         self._variables = vars(theirs)
         vars(ours).update(decode(program["values"]))
         execute(program["stand_ins"], vars(ours))
-        # Tensors are cloned: what student code does in place must not reach the stand-ins
+        # Tensors are cloned: what student code does in place must not reach the stand-ins. Names for the same tensor,
+        # such as `betas` and `B`, stay names for the same tensor
         values = decode(program["values"])
-        self._variables.update({name: v.clone() if torch.is_tensor(v) else v for name, v in values.items()})
+        clones = {id(v): v.clone() for v in values.values() if torch.is_tensor(v)}
+        given = {name: clones.get(id(v), v) for name, v in values.items()}
+        self._values = {name: (v, given[name]) for name, v in values.items() if torch.is_tensor(v)}
+        self._variables.update(given)
         self._variables.update({name: vars(ours)[source] for name, source in program["stand_in_names"].items()})
         execute(program["chunks"], self._variables)
 
@@ -64,6 +69,10 @@ class Loaded:
         if value is MISSING:
             raise BadValue(f"does not define `{name}`")
         return value
+
+    def changed_values(self) -> list[str]:
+        """Names of the values whose tensors were changed in place; binding a name anew changes no tensor."""
+        return [name for name, (sent, given) in self._values.items() if not unchanged(sent, given)]
 
     def kinds(self) -> dict[str, str]:
         """What each export turned out to be."""
@@ -82,6 +91,11 @@ class Loaded:
                     self._variables.pop(name, None)
                 else:
                     self._variables[name] = value
+
+
+def unchanged(sent: torch.Tensor, given: torch.Tensor) -> bool:
+    """Whether a tensor still is what was sent, in type, shape and every value."""
+    return sent.dtype == given.dtype and sent.shape == given.shape and bool(torch.equal(sent, given))
 
 
 def kind(value: Any) -> str:

@@ -136,6 +136,9 @@ class Session:
         self._loaded.load(body, self._decode)
         return self._loaded.kinds()
 
+    def _do_changed_values(self, _: dict[str, Any]) -> list[str]:
+        return self._loaded.changed_values()
+
     def _do_get(self, body: dict[str, Any]) -> Any:
         return self._loaded.find(body["name"])
 

@@ -75,6 +75,29 @@ def test_stand_ins_and_values_reach_the_student_under_other_names(guest: Guest) 
         assert session.get("sees_ours") is False
 
 
+def test_values_that_were_changed_in_place_are_named(guest: Guest) -> None:
+    betas, alphas = torch.tensor([0.5, 0.25]), torch.tensor([0.5, 0.75])
+    source = """
+    import torch
+    roots = B.sqrt()
+    alphas = alphas.cumprod(0)              # a name bound anew
+    steps = torch.linspace(0, 1, T)
+    def view(): a_bar.numpy()[1] = 7.0
+    def shape(): shaped.unsqueeze_(0)
+    def default(x=B): x.mul_(2)
+    """
+    values = {"betas": betas, "B": betas, "alphas": alphas, "a_bar": alphas.cumprod(0), "shaped": betas.sqrt(), "T": 2}
+    with guests.loaded(guest, source, values=values) as session:
+        assert session.changed_values() == frozenset()
+        session.call("default")
+        assert session.changed_values() == {"betas", "B"}  # one tensor under two names
+        session.call("view")
+        session.call("shape")
+        assert session.changed_values() == {"betas", "B", "a_bar", "shaped"}
+    with guests.loaded(guest, "alphas = betas\nalphas.neg_().add_(1)", values=values) as session:
+        assert session.changed_values() == {"betas", "B"}
+
+
 def test_values_survive_both_ways(guest: Guest) -> None:
     odd = torch.tensor([-0.0, 1e-42, 3.5], dtype=torch.float32)
     value = {
