@@ -218,14 +218,10 @@ def _named_fault(
     inputs: Sequence[Any],
     mistakes: Iterable[tuple[str, Sequence[nn.Module]]],
 ) -> Exception:
-    """The fault, by its name where a known misconception, with the same parts, leads to the very same words.
-
-    Otherwise in plain words, where it is about sizes or types that do not fit.
-    """
+    """The fault, by its name where a known misconception, with the same parts, leads to the very same words."""
     if fault.exception is None:
         return fault
-    parameters = parameters_of(module)
-    parts = sorted(tuple(value.shape) for value in parameters.values())
+    parts = sorted(tuple(value.shape) for value in parameters_of(module).values())
     for misconception, mistaken in mistakes:
         for network in mistaken:
             if sorted(tuple(value.shape) for value in network.parameters()) == parts:
@@ -236,8 +232,22 @@ def _named_fault(
                         found=f"{fault.exception}: {fault.message}",
                         misconception=misconception,
                     )
-    words = in_plain_words(fault.message, lambda: last_layer(module.execution_order(*inputs), parameters))
-    if words is None:
+    return _plainly(fault, module, inputs)
+
+
+def call_plainly(module: RemoteModule, *inputs: Any) -> Any:
+    """The output of the student's network. A fault about sizes or types that do not fit is told in plain words."""
+    try:
+        return module(*inputs)
+    except GuestFault as fault:
+        raise _plainly(fault, module, inputs) from None
+
+
+def _plainly(fault: GuestFault, module: RemoteModule, inputs: Sequence[Any]) -> GuestFault:
+    words = in_plain_words(
+        fault.message, lambda: last_layer(module.execution_order(*inputs), module.parameters())
+    )
+    if fault.exception is None or words is None:
         return fault
     return GuestFault(
         fault.ending,

@@ -23,13 +23,16 @@ _LAYERS = (
     ),
     (
         r"mat1 and mat2 must have the same dtype, but got (?P<found>\w+) and (?P<wanted>\w+)",
-        "gets numbers of type {found} and computes in {wanted}",
+        "gets {found} and computes in {wanted}",
     ),
     (
         r"Input type \((?:torch\.)?(?P<found>\w+)\) and (?:bias|weight) type \((?:torch\.)?(?P<wanted>\w+)\) should be the",
-        "gets numbers of type {found} and computes in {wanted}",
+        "gets {found} and computes in {wanted}",
     ),
 )
+# Types as torch names them in errors, and as students know them
+_TYPES = {"long": "integers", "int": "integers", "bool": "booleans", "half": "float16", "float": "float32"}
+_TYPES |= {"double": "float64"}
 # The same for operations that no layer does
 _OPERATIONS = (
     (
@@ -67,7 +70,8 @@ def in_plain_words(message: str, layer: Callable[[], Layer | None]) -> str | Non
             at_work = layer()
             is_it = at_work is not None and _speaks_of(message, at_work)
             who = f"`{at_work.place}`" if at_work is not None and is_it else "A layer"
-            return f"{who} {words.format(**found.groupdict())}"
+            parts = {name: _TYPES.get(part.lower(), part) for name, part in found.groupdict().items()}
+            return f"{who} {words.format(**parts)}"
     return None
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from grading.checking import CheckFailed, assert_close, assert_tensor
-from grading.equivalence import assert_same_module, assert_same_when_large, parameters_of
+from grading.equivalence import assert_same_module, assert_same_when_large, call_plainly, parameters_of
 from grading.recognition import Raised, attempt
 from sandbox.faults import GuestFault
 
@@ -225,7 +225,7 @@ def test_forms_of_its_inputs(student, solution, rng):
     c_hot = torch.nn.functional.one_hot(torch.randint(0, classes, (len(x),), generator=rng), classes)
     c = c_hot.float()
     whole = assert_tensor(network(x, t, c, c_mask), x.shape, "the output of `UNet`")
-    as_drawn = network(x, t.long(), c_hot, c_mask)  # as `get_context_mask` and `torch.randint` make them
+    as_drawn = call_plainly(network, x, t.long(), c_hot, c_mask)  # as `get_context_mask` and `torch.randint` make them
     assert_close(as_drawn, whole, "the output for time steps and context in integers", hint=SAME)
     assert_close(network(x, t.view(-1, 1, 1, 1), c, c_mask), whole, "the output for t of shape [B, 1, 1, 1]", hint=SAME)
     column = c_mask[:, :1]
