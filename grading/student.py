@@ -20,13 +20,14 @@ from torch import Tensor
 from grading.harvest import Harvest, closure
 from grading.reference import STAND_IN_FILE, Reference, program_for_blank, program_for_pipeline
 from reference.pack import Blank
-from sandbox.faults import GuestFault
+from sandbox.faults import Ending, GuestFault
 from sandbox.guest_client import Guest
 from sandbox.limits import Deadline
 from sandbox.program import Chunk, Program
 from sandbox.session import Callback, Handle, Session, Vjp
 
-# Loaded beside a student's function: calls it and returns the arguments too, as the call left them.
+# Loaded beside a student's function or class: calls it, or an object of it, and returns the arguments too, as the call
+# left them.
 _KEEP = "call_and_keep_arguments"
 
 
@@ -187,10 +188,13 @@ class Student:
             program = program_for_pipeline(self._harvest, [name], replaced, self._reference, self._givens)
         else:
             program = program_for_blank(self._harvest, name, self._reference, self._givens)
-        if self._blank.kind != "function":
+        if self._blank.kind == "class":
+            source = f"def {_KEEP}(module, *args):\n    return module(*args), args\n"
+        elif self._blank.kind == "function":
+            function = program.exports[name]
+            source = f"def {_KEEP}(*args):\n    return {function}(*args), [a if hasattr(a, 'mul_') else None for a in args]\n"
+        else:
             return program
-        function = program.exports[name]
-        source = f"def {_KEEP}(*args, **kwargs):\n    return {function}(*args, **kwargs), args\n"
         return replace(program, chunks=(*program.chunks, Chunk(file=STAND_IN_FILE, line=1, source=source)))
 
 
@@ -219,8 +223,7 @@ class RemoteFunction(_Remote):
 
     def keeping(self, *args: Any) -> tuple[Any, tuple[Any, ...]]:
         """What the call returns, and the arguments as it left them."""
-        result, after = self._student.session().call(_KEEP, *self._marshal(args))
-        return result, tuple(after)
+        return _kept(self._student.session().call(_KEEP, *self._marshal(args)), args)
 
     def vjp(self, args: Sequence[Any], cotangents: Sequence[Tensor | None]) -> Vjp:
         """Outputs, and the product of the cotangents with the Jacobian."""
@@ -248,6 +251,10 @@ class RemoteModule:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._session.call(self._handle, *args, **kwargs)
 
+    def keeping(self, *args: Any) -> tuple[Any, tuple[Any, ...]]:
+        """What the call returns, and the arguments as it left them."""
+        return _kept(self._session.call(_KEEP, self._handle, *args), args)
+
     def parameters(self) -> dict[str, Tensor]:
         """Parameters by name, in the order of registration."""
         return self._session.parameters(self._handle)
@@ -271,6 +278,15 @@ class RemoteModule:
     def eval(self) -> None:
         """Switch to evaluation mode."""
         self._session.set_mode(self._handle, training=False)
+
+
+def _kept(answer: Any, args: Sequence[Any]) -> tuple[Any, tuple[Any, ...]]:
+    """The result of a call and the arguments after it, each a tensor where one went in."""
+    if isinstance(answer, tuple | list) and len(answer) == 2 and isinstance(answer[1], tuple | list):
+        result, after = answer[0], tuple(answer[1])
+        if [isinstance(value, Tensor) for value in after] == [isinstance(value, Tensor) for value in args]:
+            return result, after
+    raise GuestFault(Ending.BAD_VALUE, "did not leave its arguments what they were")
 
 
 def _is_model(argument: object) -> bool:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from grading.checking import CheckFailed, assert_close, assert_tensor
-from grading.equivalence import assert_same_module
+from grading.equivalence import assert_same_module, assert_same_when_large, call_plainly, parameters_of
 from grading.recognition import Raised, attempt
 from sandbox.faults import GuestFault
 
@@ -55,18 +55,20 @@ MISCONCEPTIONS = {
 }
 
 # Sizes of no recipe. Where group sizes are no arguments, the course's own are in the class, so the channels are
-# multiples of 32.
+# multiples of 32. The larger image tells rules for the size in the bottleneck apart that agree on the smaller one:
+# a quarter is 5, a third 6, the root 4.
 IMG_CH, IMG_SIZE, T_EMBED_DIM, C_EMBED_DIM = 2, 8, 12, 6
+LARGER_IMG_SIZE = 20
 WITH_GROUPS = {"down_chs": (8, 16, 24), "small_group_size": 4, "big_group_size": 8}
 WITHOUT_GROUPS = {"down_chs": (32, 64, 96)}
 # (small, big) in the course's U-Nets, then other pairs that somebody may have settled on
 GROUPS = ((8, 32), (8, 8), (32, 32), (4, 8), (8, 16), (16, 32), (4, 32), (16, 16), (4, 4))
 
 
-def arguments_for(student, solution):
+def arguments_for(student, solution, img_size):
     """Positional and keyword arguments for the student's class, and the solution's for the same network."""
     names = student.parameter_names()
-    first = {"T": solution.T, "img_ch": IMG_CH, "img_size": IMG_SIZE}
+    first = {"T": solution.T, "img_ch": IMG_CH, "img_size": img_size}
     embedding = {"t_embed_dim": T_EMBED_DIM, "c_embed_dim": C_EMBED_DIM}
     if names is None:
         return list(first.values()), {}, {**first, "down_chs": (64, 64, 128)}
@@ -78,11 +80,10 @@ def arguments_for(student, solution):
     return list(first.values()), rest, wanted
 
 
-def build(student, solution):
-    """The student's network, its parameters, and the solution's arguments for the same network."""
-    positional, keywords, wanted = arguments_for(student, solution)
-    network = student.UNet(*positional, **keywords)
-    return network, network.parameters(), wanted
+def build(student, solution, img_size=IMG_SIZE):
+    """The student's network, and the solution's arguments for the same network."""
+    positional, keywords, wanted = arguments_for(student, solution, img_size)
+    return student.UNet(*positional, **keywords), wanted
 
 
 def prints(solution):
@@ -127,7 +128,7 @@ def is_call_of_name(node):
 def test_blocks_in_slots(student, solution):
     """Has the right block in each slot"""
     try:
-        _, parameters, _ = build(student, solution)
+        parameters = parameters_of(build(student, solution)[0])
     except GuestFault:
         blocks = blocks_by_name(student.source())
         if all(found == SLOTS[slot][0] for slot, found in blocks.items()):
@@ -163,32 +164,46 @@ def wanted(right, found):
     return f"{'another' if EFFECTS[found] == EFFECTS[right] else 'a'} block that {EFFECTS[right]}"
 
 
-SAME = "It should be the same in both forms."
+def draw_inputs(rng, solution, wanted, img_size=IMG_SIZE):
+    """Images, time steps, context and mask.
 
-
-def draw_inputs(rng, solution, wanted):
-    """Images, time steps, context and mask."""
-    batch, classes = 3, wanted.get("c_embed_dim", 10)
-    t = torch.randint(1, solution.T, (batch,), generator=rng).float()
-    c = torch.eye(classes)[torch.randint(0, classes, (batch,), generator=rng)]
-    c_mask = torch.tensor([[1.0], [0.0], [1.0]]).expand(batch, classes).contiguous()
-    return torch.randn(batch, IMG_CH, IMG_SIZE, IMG_SIZE, generator=rng), t, c, c_mask
+    Among the time steps are the first and the last one. The contexts are a digit, an empty one, and others between, and
+    the mask has a draw for each of their entries, as `get_context_mask` makes it, or keeps or drops all of them.
+    """
+    classes = wanted.get("c_embed_dim", 10)
+    last = solution.T - 1
+    t = torch.cat((torch.tensor([0, last]), torch.randint(1, last, (4,), generator=rng)))
+    digits = torch.eye(classes)[torch.randint(0, classes, (2,), generator=rng)]
+    c = torch.cat((digits, torch.randn(3, classes, generator=rng), torch.zeros(1, classes)))
+    half = torch.arange(classes) % 2  # a mask that neither keeps nor drops all of a row, in another order for each
+    mixed = [half[torch.randperm(classes, generator=rng)] for _ in range(3)]
+    c_mask = torch.stack((torch.ones(classes), *mixed, torch.zeros(classes), torch.ones(classes))).float()
+    images = torch.randn(len(t), IMG_CH, img_size, img_size, generator=rng)
+    return images, t.float(), c, c_mask
 
 
 def test_predicts_noise(student, solution, rng):
     """Computes what the U-Net of the assignment computes"""
-    network, _, wanted = build(student, solution)
-    x, t, c, c_mask = draw_inputs(rng, solution, wanted)
+    network, wanted = build(student, solution)
     pairs = ({"small_group_size": small, "big_group_size": big} for small, big in GROUPS)
     candidates = [wanted] if "small_group_size" in wanted else [{**wanted, **pair} for pair in pairs]
-    assert_same_module(
+    same = assert_same_module(
         network,
         [solution.UNet(**candidate) for candidate in candidates],
-        (x, t, c, c_mask),
+        draw_inputs(rng, solution, wanted),
         rng=rng,
         what="`UNet`",
         mistakes=mistaken_networks(student, candidates),
         hint="Look at which block stands where, at the skip connections, and at what time and context are joined with.",
+    )
+    larger, _ = build(student, solution, LARGER_IMG_SIZE)
+    assert_same_when_large(
+        larger,
+        solution.UNet(**{**candidates[same.index], "img_size": LARGER_IMG_SIZE}),
+        same.matching,
+        draw_inputs(rng, solution, wanted, LARGER_IMG_SIZE),
+        rng=rng,
+        what=f"`UNet` with `img_size={LARGER_IMG_SIZE}`",
     )
 
 
@@ -199,12 +214,22 @@ def mistaken_networks(student, candidates):
             yield misconception, built
 
 
+SAME = "It should be the same in both forms."
+
+
 def test_forms_of_its_inputs(student, solution, rng):
-    """Takes time steps as integers or floats, a mask with one entry per image, and a batch of one"""
-    network, _, wanted = build(student, solution)
-    x, t, c, c_mask = draw_inputs(rng, solution, wanted)
+    """Takes context as integers, time steps and masks in every form that is in use, and a batch of one"""
+    network, wanted = build(student, solution)
+    x, t, _, c_mask = draw_inputs(rng, solution, wanted)
+    classes = c_mask.shape[1]
+    c_hot = torch.nn.functional.one_hot(torch.randint(0, classes, (len(x),), generator=rng), classes)
+    c = c_hot.float()
     whole = assert_tensor(network(x, t, c, c_mask), x.shape, "the output of `UNet`")
-    assert_close(network(x, t.long(), c, c_mask), whole, "the output for integer time steps", hint=SAME)
-    assert_close(network(x, t, c, c_mask[:, :1]), whole, "the output with a mask [B, 1]", hint=SAME)
+    as_drawn = call_plainly(network, x, t.long(), c_hot, c_mask)  # as `get_context_mask` and `torch.randint` make them
+    assert_close(as_drawn, whole, "the output for time steps and context in integers", hint=SAME)
+    assert_close(network(x, t.view(-1, 1, 1, 1), c, c_mask), whole, "the output for t of shape [B, 1, 1, 1]", hint=SAME)
+    column = c_mask[:, :1]
+    by_row = network(x, t, c, column.expand(c_mask.shape).contiguous())
+    assert_close(network(x, t, c, column), by_row, "the output with a mask [B, 1]", hint=SAME)
     one = network(x[:1], t[:1], c[:1], c_mask[:1])
     assert_close(one, whole[:1], "the output for a batch of one", hint="It should not depend on the other images.")
