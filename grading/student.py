@@ -178,7 +178,8 @@ class Student:
     def _program(self) -> Program:
         name = self._blank.id
         if self._own:
-            replaced = closure(self._harvest, [name]) - self._own - {name}
+            own = {blank for blank in (name, *self._own) if self._harvest.answers[blank].status == "found"}
+            replaced = closure(self._harvest, [name]) - own
             program = program_for_pipeline(self._harvest, [name], replaced, self._reference, self._givens)
         else:
             program = program_for_blank(self._harvest, name, self._reference, self._givens)
