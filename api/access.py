@@ -25,6 +25,8 @@ SESSION_COOKIE = "noisemark_session"
 
 _RANK = {role: rank for rank, role in enumerate(Role)}  # each may do what those before it may
 _SCOPES = {Role.STUDENT: Scope.SUBMIT, Role.GRADER: Scope.GRADE, Role.INSTRUCTOR: Scope.MANAGE}
+# What a proxy adds to a request that it passes on; so does every header that begins with x-forwarded-
+_FORWARDING = frozenset({"forwarded", "via", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip"})
 _READING = ("GET", "HEAD")
 
 
@@ -82,7 +84,7 @@ def get_caller(request: Request) -> Caller:
     elif (cookie := request.cookies.get(SESSION_COOKIE)) is not None:
         identity = services.tokens.identify(cookie, is_session=True)
     elif services.settings.api_token is None:
-        _require_own_name(request)
+        _require_direct_call(request)
         return operator
     else:
         identity = None
@@ -164,10 +166,18 @@ def _require_scope(identity: Identity, *, changes: bool) -> None:
         raise Forbidden("Your token may be used for reading only.")
 
 
-def _require_own_name(request: Request) -> None:
-    """A name that leads here but is not this machine's is another site's, whose pages would then speak for us."""
-    if not is_loopback(request.url.hostname or ""):
+def _require_direct_call(request: Request) -> None:
+    """Without a token of the server's own, only somebody at this machine is the operator.
+
+    A name that leads here but is not this machine's belongs to another site, whose pages would then speak for us. And
+    what a proxy passes on comes from this machine, too, but was sent by anybody.
+    """
+    if not is_loopback(request.url.hostname or "") or (request.client and not is_loopback(request.client.host)):
         raise Unauthorized("Without NOISEMARK_API_TOKEN this server answers to 127.0.0.1 and localhost only.")
+    if any(name in _FORWARDING or name.startswith("x-forwarded-") for name in request.headers):
+        raise Unauthorized(
+            "This request came through a proxy. A server behind one needs NOISEMARK_API_TOKEN: set it and restart."
+        )
 
 
 def _presented_token(request: Request) -> str | None:

@@ -150,10 +150,11 @@ def _owner(place: PurePosixPath, people: _People, owners: _Owners) -> tuple[User
     if _GRADESCOPE.fullmatch(first) and first not in people:
         if first not in owners:
             raise LookupError(f"{METADATA} says nothing of {first}.")
-        group = {(user := people.by_id(*known)).login: user for known in owners[first]}
+        group = {user.login: user for user in (people.by_id(*known) for known in owners[first])}
         if len(group) > 1:
             raise LookupError(f"A group handed it in: {', '.join(group)}. Bring a copy in for each, named by login.")
-        return next(iter(group.values())), place.name
+        (user,) = group.values()
+        return user, place.name
     if match := _MOODLE.fullmatch(first):
         return people.by_name(match["name"]), place.name
     return people.by_id(first), place.name
@@ -173,8 +174,9 @@ def _gradescope_owners(metadata: bytes) -> _Owners:
             continue
         if line.lstrip().startswith("-") or not submitters:  # an entry of a list: the next of them
             submitters.append([])
-        if match := re.fullmatch(r"[\s-]*:(?:sid|email):\s*[\"']?([^\"']+?)[\"']?\s*", line):
-            submitters[-1].append(match[1])
+        key, _, value = line.lstrip("- \t").partition(": ")
+        if key in (":sid", ":email") and (known := value.strip().strip("\"'")):
+            submitters[-1].append(known)
     named = {submission: [known for known in found if known] for submission, found in owners.items()}
     return {submission: found for submission, found in named.items() if found}
 

@@ -44,7 +44,7 @@ class Services:
         self.gradebook = Gradebook(self.database, self.versions)
         self.manual = Manual(self.database)
         self.regrades = Regrades(self.database, self.versions, self.gradebook)
-        self.diffs = Diffs(self.database, self.versions, self.regrades)
+        self.diffs = Diffs(self.database, self.versions)
         self.people = People(self.database)
         self.tokens = Tokens(self.database)
         self.wrong_tries = WrongTries()

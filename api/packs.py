@@ -30,6 +30,7 @@ def read_pack(name: str, content: bytes) -> Iterator[Pack]:
             target.write_bytes(data)
         try:
             pack = Pack(Path(folder) / "pack")
+            _ = pack.check_names  # its checks can be read
         except PackError as error:
             raise PackError(str(error).replace(f"{folder}/", "")) from None  # where it lies is nobody's business
         for needed in (pack.solution, pack.starter(".py"), pack.harness):

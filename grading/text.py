@@ -3,10 +3,11 @@
 import re
 
 # Colours and cursor movements of a terminal: CSI and OSC sequences in their 7-bit and 8-bit forms, then the short ones.
-# They say nothing that a reader needs, so they go without a trace.
+# They say nothing that a reader needs, so they go without a trace. No part runs past the beginning of another sequence:
+# the text may be half a megabyte of beginnings, and each must not be searched to the end.
 _ESCAPE_SEQUENCE = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
-    r"|(?:\x1b\]|\x9d)[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)"
+    r"|(?:\x1b\]|\x9d)[^\x07\x1b\x9c\x9d]*(?:\x07|\x1b\\|\x9c)"
     r"|\x1b[ -/]*[0-Z\\^-~]"
 )
 # What changes how its neighbours are displayed, or cannot be encoded: controls but for tab and line feed, marks and

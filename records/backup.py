@@ -43,18 +43,12 @@ def backup(settings: Settings, target: Path) -> tuple[int, int]:
     if target.is_dir():
         raise BackupError(f"{target} is a folder. Name a file that the backup is written to.")
     draft = target.with_name(f".{target.name}.draft")
-    try:
-        database = existing_database(settings)
-    except NoDatabaseError as error:
-        raise BackupError(str(error)) from None
     blobs = BlobStore(settings.blob_dir)
     try:
-        with tarfile.open(draft, "w") as archive:
+        with existing_database(settings) as database, tarfile.open(draft, "w") as archive:
             draft.chmod(0o600)  # students' work, and perhaps the secret
             with database.snapshot() as connection:
                 revision = current_revision(connection)
-                if revision != head_revision():
-                    raise BackupError("The database is not of this version; run `python -m records.migrate` first.")
                 added = [_add_table(archive, connection, table) for table in Base.metadata.sorted_tables]
                 named = referenced_blobs(connection)
             for sha256 in sorted(named):
@@ -65,11 +59,12 @@ def backup(settings: Settings, target: Path) -> tuple[int, int]:
             manifest = {"revision": revision, "blobs": len(named), "tables": tables}
             _add(archive, MANIFEST, json.dumps(manifest).encode())
         draft.replace(target)
+    except NoDatabaseError as error:
+        raise BackupError(str(error)) from None
     except (OSError, BlobError, SQLAlchemyError) as error:
         raise BackupError(f"{target} was not written: {error}") from error
     finally:
         draft.unlink(missing_ok=True)
-        database.close()
     return sum(rows for *_, rows in added), len(named)
 
 
@@ -87,11 +82,11 @@ def restore(settings: Settings, source: Path) -> tuple[int, int]:
                     "with the version that wrote it, then update."
                 )
             blob_names = [name for name in names if name.startswith("blobs/")]
-            if not set(manifest["tables"]) <= set(names) or len(blob_names) != manifest["blobs"]:
+            if not manifest["tables"].keys() <= set(names) or len(blob_names) != manifest["blobs"]:
                 raise BackupError("The backup is not whole; nothing was changed.")
-            for name in names:
-                stored = name.removeprefix("blobs/") if name.startswith("blobs/") else manifest["tables"].get(name)
-                if stored is not None and hashlib.sha256(_read(archive, name)).hexdigest() != stored:
+            hashes = manifest["tables"] | {name: name.removeprefix("blobs/") for name in blob_names}
+            for name, sha256 in hashes.items():
+                if hashlib.sha256(_read(archive, name)).hexdigest() != sha256:
                     raise BackupError(f"{name} is damaged; nothing was changed.")
             if not _is_empty(database):
                 raise BackupError("The database is not empty. Restore into a new one; nothing was changed.")

@@ -11,7 +11,6 @@ from records.database import Database
 from records.gradebook import Adjustments, adjustments, hint_prices
 from records.models import Assignment, Comment, Grading, Mode, Regrade, RegradeItem, State, Submission, User
 from records.policy import Policy
-from records.regrades import Regrades
 from records.versions import Versions
 
 Cause = Literal[
@@ -78,10 +77,9 @@ class Diff(BaseModel):
 class Diffs:
     """Reads regrades of one database."""
 
-    def __init__(self, database: Database, versions: Versions, regrades: Regrades) -> None:
+    def __init__(self, database: Database, versions: Versions) -> None:
         self._database = database
         self._versions = versions
-        self._regrades = regrades
 
     def of(self, regrade_id: int) -> Diff:
         """The difference that a regrade makes, or made. Raises `LookupError` where there is none."""
@@ -118,7 +116,7 @@ class Diffs:
                 without_report += 1
                 continue
             if old.version_id not in changed_checks:
-                files = self._regrades.changed_files(old.version_id, new.version_id)
+                files = self._versions.changed_files(old.version_id, new.version_id)
                 changed_checks[old.version_id] = any(file.startswith(_CHECKS) for file in files)
             own = adjusted[submission.id]
             scores = [self._score(grading, own, policy) for grading in (old, new)]

@@ -9,13 +9,10 @@ Applying moves `Grading.counts` from one grading of each submission to another, 
 Overrides, comments and decisions by hand belong to submissions, not to gradings, and so stay whatever is applied.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import datetime
-from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from records.audit import note
@@ -34,52 +31,18 @@ from records.models import (
     RegradeItem,
     RegradeState,
     State,
-    Submission,
-    User,
-    Version,
     utc_now,
 )
 from records.policy import Policy, shows_grade
 from records.queue import REGRADE, cancel
+from records.regrade_plan import Plan, Selection, make_plan
 from records.versions import Versions
-from reference.pack import Pack
 
 CANCELLED_MESSAGE = "The regrade that this grading belongs to was stopped."
-RECENT = 50  # gradings that an estimate rests on
 
 
 class RegradeRefused(Exception):  # noqa: N818  (what is the matter)
     """This cannot be done with this regrade. The message says why, and the way out."""
-
-
-class Selection(BaseModel):
-    """Which submissions of an assignment. What is left out does not restrict."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    submissions: tuple[str, ...] | None = None  # ids
-    students: tuple[str, ...] | None = None  # logins
-    verdicts: tuple[Literal["passed", "failed", "checks_only", "rejected", "faulted", "cancelled"], ...] | None = None
-    blanks: tuple[str, ...] | None = None  # names; where at least one of them has not passed
-    versions: tuple[str, ...] | None = None  # graded under one of these
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What a regrade would do."""
-
-    submissions: int
-    known: int  # answered from what is stored: the same thing was graded before
-    left_out: Mapping[str, int]  # why -> how many
-    seconds: float | None  # estimate for one worker; None where nothing like it has been graded yet
-    changed_files: tuple[str, ...]  # of the pack, against the versions that count now
-    warnings: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Item:
-    before: Grading
-    stored: Grading | None
 
 
 class Regrades:
@@ -102,7 +65,7 @@ class Regrades:
     ) -> Plan:
         """A dry run: nothing is stored. Raises `LookupError` where there is no such version, student, blank, ..."""
         with self._database.read() as session:
-            return self._plan(session, assignment_id, version_id, mode, selection, anew)[0]
+            return make_plan(session, self._versions, assignment_id, version_id, mode, selection, anew=anew)[0]
 
     def start(
         self,
@@ -126,7 +89,7 @@ class Regrades:
         """
         now = self._clock()
         with self._database.write() as session:
-            plan, items = self._plan(session, assignment_id, version_id, mode, selection, anew)
+            plan, items = make_plan(session, self._versions, assignment_id, version_id, mode, selection, anew=anew)
             if not items:
                 why = "; ".join(f"{count} {reason}" for reason, count in plan.left_out.items())
                 raise RegradeRefused(f"Nothing is left to regrade{f' ({why})' if why else ''}. Select something else.")
@@ -172,54 +135,6 @@ class Regrades:
         session.flush()
         session.add(Event(grading_id=grading.id, type=State.QUEUED, data={}, created_at=now))
         return grading
-
-    def _plan(
-        self,
-        session: Session,
-        assignment_id: str,
-        version_id: str,
-        mode: Mode,
-        selection: Selection,
-        anew: bool,
-    ) -> tuple[Plan, list[_Item]]:
-        pack = self._versions.pack(version_id)
-        stored = {} if anew else _stored(session, assignment_id, version_id, mode)
-        left_out: dict[str, int] = {}
-        items: list[_Item] = []
-        blanks = {blank.id for blank in pack.blanks}
-        selection = _resolved(session, assignment_id, selection, pack)
-        for grading in _selected(session, assignment_id, selection):
-            why = _why_not(grading, mode, pack, blanks)
-            if why is None:
-                same = (grading.submission_id, grading.recipe, None if mode is Mode.FULL else grading.id)
-                items.append(_Item(before=grading, stored=stored.get(same)))
-            else:
-                left_out[why] = left_out.get(why, 0) + 1
-        versions = {item.before.version_id for item in items}
-        changed = tuple(sorted({file for before in versions for file in self.changed_files(before, version_id)}))
-        known = sum(item.stored is not None for item in items)
-        plan = Plan(
-            submissions=len(items),
-            known=known,
-            left_out=left_out,
-            seconds=_estimate(session, mode, len(items) - known),
-            changed_files=changed,
-            warnings=tuple(_warnings(mode, changed)),
-        )
-        return plan, items
-
-    def changed_files(self, before: str, after: str) -> set[str]:
-        """Names of the files that differ between two versions. Empty where one is from before packs were frozen."""
-        if before == after:
-            return set()
-        try:
-            old, new = self._versions.pack(before), self._versions.pack(after)
-        except LookupError:
-            return set()
-        contents = [{path.relative_to(p.root).as_posix(): path.read_bytes() for path in p.files()} for p in (old, new)]
-        return {
-            name for name in contents[0].keys() | contents[1].keys() if contents[0].get(name) != contents[1].get(name)
-        }
 
     def get(self, regrade_id: int) -> Regrade | None:
         with self._database.read() as session:
@@ -322,13 +237,14 @@ class Regrades:
     def _tell(self, session: Session, assignment: Assignment, before: dict[int, tuple[float, str]], reason: str) -> int:
         now, told = self._clock(), 0
         policy, published_at = Policy.model_validate(assignment.policy), assignment.grades_published_at
+        of_assignment = select(Extension).where(Extension.assignment_id == assignment.id)
+        extensions = {extension.user_id: extension for extension in session.scalars(of_assignment)}
         after = self._points(session, assignment)
         for user_id in sorted(before.keys() | after.keys()):
             old, new = before.get(user_id), after.get(user_id)
             if (old and old[0]) == (new and new[0]):
                 continue
-            grant = grant_of(session.get(Extension, (assignment.id, user_id)))
-            if shows_grade(policy, grant, now, published_at):
+            if shows_grade(policy, grant_of(extensions.get(user_id)), now, published_at):
                 words = [f"{found[0]:g}" if found else "none" for found in (old, new)]
                 text = f"Your grade for {assignment.title} changed from {words[0]} to {words[1]}: {reason}"
             else:
@@ -378,108 +294,3 @@ def _progress(session: Session, regrade_id: int) -> dict[State, int]:
     return {row.state: row.number for row in session.execute(counts)}
 
 
-def _resolved(session: Session, assignment_id: str, selection: Selection, pack: Pack) -> Selection:
-    """The selection with blanks by their ids. Raises `LookupError` for what it names and there is not."""
-    handed_in = select(Submission.user_id).where(Submission.assignment == assignment_id)
-    ids = {name: blank.id for blank in pack.blanks for name in blank.names}
-    known = {
-        "student who handed in": select(User.login).where(User.id.in_(handed_in)),
-        "submission of this assignment": select(Submission.id).where(Submission.assignment == assignment_id),
-        "version": select(Version.id),
-    }
-    named = (selection.students, selection.submissions, selection.versions)
-    for (what, query), names in zip(known.items(), named, strict=True):
-        if names:
-            _refuse_unknown(what, names, session.scalars(query))
-    if not selection.blanks:
-        return selection
-    _refuse_unknown("blank", selection.blanks, ids)
-    return selection.model_copy(update={"blanks": tuple(ids[name] for name in selection.blanks)})
-
-
-def _refuse_unknown(what: str, named: Iterable[str], known: Iterable[str]) -> None:
-    if unknown := sorted(set(named) - set(known)):
-        raise LookupError(f"There is no {what} {' or '.join(map(repr, unknown))}.")
-
-
-def _selected(session: Session, assignment_id: str, selection: Selection) -> Sequence[Grading]:
-    """The gradings that count, of the submissions that are selected."""
-    wanted: list[ColumnElement[bool]] = [Submission.assignment == assignment_id]
-    if selection.submissions is not None:
-        wanted.append(Submission.id.in_(selection.submissions))
-    if selection.students is not None:
-        wanted.append(Submission.user_id.in_(select(User.id).where(User.login.in_(selection.students))))
-    if selection.versions is not None:
-        wanted.append(Grading.version_id.in_(selection.versions))
-    gradings = session.scalars(
-        select(Grading)
-        .join(Submission, Submission.id == Grading.submission_id)
-        .where(Grading.counts, *wanted)
-        .order_by(Grading.id)
-    ).all()
-    return [grading for grading in gradings if _matches(grading, selection)]
-
-
-def _matches(grading: Grading, selection: Selection) -> bool:
-    """What databases search badly: the outcome, which is JSON."""
-    outcome = grading.outcome or {}
-    if selection.verdicts is not None and outcome.get("verdict", grading.state) not in selection.verdicts:
-        return False
-    if selection.blanks is None:
-        return True
-    return any(outcome.get("blanks", {}).get(blank, {}).get("status") != "passed" for blank in selection.blanks)
-
-
-def _why_not(grading: Grading, mode: Mode, pack: Pack, blanks: set[str]) -> str | None:
-    if not grading.state.final:
-        return "still graded for the first time"
-    if grading.recipe not in pack.recipes:
-        return f"graded by the recipe {grading.recipe}, which this version lacks"
-    if mode is Mode.FULL:
-        return None
-    if grading.state is not State.DONE:
-        return f"{grading.state}: without results to use again (take mode full)"
-    if mode is Mode.RESCORE and set((grading.outcome or {}).get("blanks", {})) != blanks:
-        return "checked for other blanks than this version has (take mode recheck)"
-    return None
-
-
-def _stored(
-    session: Session, assignment_id: str, version_id: str, mode: Mode
-) -> dict[tuple[str, str, int | None], Grading]:
-    """Gradings that have done the very same already, by submission, recipe and basis; the latest of several."""
-    done = (
-        select(Grading)
-        .join(Submission, Submission.id == Grading.submission_id)
-        .where(
-            Submission.assignment == assignment_id,
-            Grading.version_id == version_id,
-            Grading.mode == mode,
-            Grading.state == State.DONE,
-        )
-        .order_by(Grading.id)
-    )
-    return {(found.submission_id, found.recipe, found.basis_id): found for found in session.scalars(done)}
-
-
-def _estimate(session: Session, mode: Mode, number: int) -> float | None:
-    recent = (
-        select(Grading.started_at, Grading.finished_at)
-        .where(Grading.state == State.DONE, Grading.mode == mode)
-        .order_by(Grading.id.desc())
-        .limit(RECENT)
-    )
-    seconds = [(row.finished_at - row.started_at).total_seconds() for row in session.execute(recent)]
-    return number * sum(seconds) / len(seconds) if seconds else None
-
-
-def _warnings(mode: Mode, changed: Sequence[str]) -> list[str]:
-    """What a mode leaves as it was, though the new version says otherwise."""
-    found = []
-    checks = [name for name in changed if name.startswith("checks/") or name == "solution.py"]
-    training = [name for name in changed if name in ("harness.py", "recipes.toml")]
-    if mode is Mode.RESCORE and checks:
-        found.append(f"{', '.join(checks)} changed: rescore does not run checks again, recheck does.")
-    if mode is not Mode.FULL and training:
-        found.append(f"{', '.join(training)} changed: only full trains again.")
-    return found

@@ -3,7 +3,8 @@
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -46,15 +47,22 @@ class NoDatabaseError(Exception):
     """There is no database of this version where the settings say. The message says what to do."""
 
 
-def existing_database(settings: Settings) -> Database:
-    """The configured database. Raises `NoDatabaseError` where SQLite would make an empty one; nothing is created."""
+@contextmanager
+def existing_database(settings: Settings) -> Iterator[Database]:
+    """The configured database, while the block lasts. Raises `NoDatabaseError`, where SQLite would make one, too."""
     url = make_url(settings.database)
     if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
         way_out = "NOISEMARK_DATA_DIR names another folder"
         if settings.database_url is not None:
             way_out = "NOISEMARK_DATABASE_URL names another one"
         raise NoDatabaseError(f"There is no database at {url.database}; {way_out}.")
-    return Database(settings.database)
+    database = Database(settings.database)
+    try:
+        if not is_current(database):
+            raise NoDatabaseError("The database is not of this version; run `python -m records.migrate` first.")
+        yield database
+    finally:
+        database.close()
 
 
 def referenced_blobs(connection: Connection) -> set[str]:
@@ -168,10 +176,7 @@ def main() -> int:
 
 
 def _run(settings: Settings, options: argparse.Namespace) -> None:
-    database = existing_database(settings)
-    try:
-        if not is_current(database):
-            raise NoDatabaseError("The database is not of this version; run `python -m records.migrate` first.")
+    with existing_database(settings) as database:
         upkeep = Upkeep(database, BlobStore(settings.blob_dir))
         match options.verb:
             case "erase":
@@ -183,8 +188,6 @@ def _run(settings: Settings, options: argparse.Namespace) -> None:
                 print(f"{number} submissions would be removed, for good. Nothing was: say it again with --yes.")
                 return
         print(f"{upkeep.collect()} blobs removed")
-    finally:
-        database.close()
 
 
 if __name__ == "__main__":

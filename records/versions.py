@@ -68,6 +68,19 @@ class Versions:
             self._packs[version_id] = Pack(self.root(version_id))
         return self._packs[version_id]
 
+    def changed_files(self, before: str, after: str) -> set[str]:
+        """Names of the files that differ between two versions. Empty where one is from before packs were frozen."""
+        if before == after:
+            return set()
+        try:
+            old, new = self.pack(before), self.pack(after)
+        except LookupError:
+            return set()
+        contents = [{path.relative_to(p.root).as_posix(): path.read_bytes() for path in p.files()} for p in (old, new)]
+        return {
+            name for name in contents[0].keys() | contents[1].keys() if contents[0].get(name) != contents[1].get(name)
+        }
+
     def root(self, version_id: str) -> Path:
         """The folder that holds a version, unpacked on first use. Raises as `pack` does."""
         root = self._folder / version_id

@@ -186,10 +186,15 @@ class Pack:
 
     @cached_property
     def check_names(self) -> frozenset[str]:
-        """What reports call the checks, without the `[...]` of those that run with several values."""
-        trees = [ast.parse(path.read_bytes()) for path in sorted(self.checks.glob("test_*.py"))]
-        functions = (node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
-        return frozenset(node.name.removeprefix("test_") for node in functions if node.name.startswith("test_"))
+        """What reports call the checks, without the `[...]` of those with several values. Raises `PackError`."""
+        names: set[str] = set()
+        for path in sorted(self.checks.glob("test_*.py")):
+            try:
+                tree = ast.parse(path.read_bytes())
+            except (SyntaxError, ValueError) as error:
+                raise PackError(f"{path}: {error}") from error
+            names |= {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+        return frozenset(name.removeprefix("test_") for name in names if name.startswith("test_"))
 
     def recipe(self, name: str | None) -> Recipe:
         """The recipe of that name, or the default one. Raises `PackError` naming those there are."""

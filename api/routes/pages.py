@@ -18,6 +18,7 @@ from api.routes.hints import ask_for_hint, get_hints
 from api.templating import templates
 from api.views import ViewDep
 from records.policy import Policy
+from records.versions import OPEN_COURSE
 
 OWN = 20  # hand-ins on the first page, the latest: more than anybody makes of one assignment in a week
 NEWS = 5  # notices there
@@ -32,7 +33,8 @@ def show_home(request: Request, caller: CallerDep, services: ServicesDep) -> HTM
         terms = get_terms(assignment, caller, services)
         due = None if terms.due_at is None else Policy.model_validate(assignment.policy).show(terms.due_at)
         info = present(assignment, services.versions.pack(assignment.version_id))
-        cards.append({"assignment": info, "terms": terms, "due": due})
+        practice = assignment.course_id == OPEN_COURSE
+        cards.append({"assignment": info, "terms": terms, "due": due, "practice": practice})
     context = {
         "cards": cards,
         "suffixes": ",".join(SUFFIXES),

@@ -19,7 +19,8 @@ from records.broker import wake_workers
 from records.exports import guarded
 from records.models import Assignment, Mode, Regrade, RegradeState, Role, State
 from records.regrade_diff import BlankChange, Diff
-from records.regrades import RegradeRefused, Selection
+from records.regrade_plan import Selection
+from records.regrades import RegradeRefused
 
 router = APIRouter(tags=["regrades"])
 COLUMNS = [

@@ -18,7 +18,7 @@ RET_KILL_PROCESS = 0x80000000
 # Classic BPF: load a word, bitwise and, jump if equal, jump if any bit is set, jump if greater or equal, return
 LOAD, AND, EQUAL, BITS, AT_LEAST, RETURN = 0x20, 0x54, 0x15, 0x45, 0x35, 0x06
 # Offsets in struct seccomp_data; of the arguments, 64 bits each, the lower half on these little-endian machines
-NUMBER, ARCHITECTURE, ARGUMENT_0, ARGUMENT_1, ARGUMENT_2 = 0, 4, 16, 24, 32
+NUMBER, ARCHITECTURE, ARGUMENT_0, ARGUMENT_1, ARGUMENT_2, ARGUMENT_5 = 0, 4, 16, 24, 32, 56
 
 X32_BIT = 0x40000000  # system calls of the x32 interface, on x86_64
 # Any of CLONE_NEWTIME, NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
@@ -28,6 +28,7 @@ TIOCSTI, TIOCLINUX = 0x5412, 0x541C  # put characters into a terminal's input
 FILE_TYPE, S_IFCHR, S_IFBLK = 0o170000, 0o020000, 0o060000
 # fcntl's F_GETLK, F_SETLK, F_SETLKW, F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW, F_SETLEASE, F_GETLEASE, F_NOTIFY
 LOCKS = (5, 6, 7, 36, 37, 38, 1024, 1025, 1026)
+MADV_COLD, MADV_PAGEOUT = 20, 21  # drop pages of files that others map as well
 AF_UNIX, AF_INET, AF_INET6 = 1, 2, 10  # with no network but a loopback of its own, harmless
 
 # name -> number on x86_64, on aarch64; None where an architecture has no such call
@@ -90,6 +91,17 @@ DENIED: dict[str, tuple[int | None, int | None]] = {
     "inotify_init": (253, None),
     "inotify_init1": (294, 26),
     "inotify_add_watch": (254, 27),
+    # Which pages of a shared file are in memory is a channel too: whoever can drop or fetch pages writes to it, and
+    # whoever can ask reads it
+    "fadvise64": (221, 223),
+    "readahead": (187, 213),
+    "mincore": (27, 232),
+    "cachestat": (451, 451),
+    "process_madvise": (440, 440),
+    # What hiding /proc hides: the host's mounts and namespaces
+    "statmount": (457, 457),
+    "listmount": (458, 458),
+    "listns": (470, 470),
     "mbind": (237, 235),
     "move_pages": (279, 239),
     "migrate_pages": (256, 238),
@@ -104,6 +116,9 @@ UNSHARE = (272, 97)
 SOCKET = (41, 198)
 IOCTL = (16, 29)
 FCNTL = (72, 25)
+PREADV2 = (327, 286)
+PWRITEV2 = (328, 287)
+MADVISE = (28, 233)
 MKNOD = (133, None)
 MKNODAT = (259, 33)
 ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}  # column above, AUDIT_ARCH_*
@@ -176,6 +191,16 @@ def program(machine: str) -> list[Instruction]:
         *[(EQUAL, len(LOCKS) - index, 0, command) for index, command in enumerate(LOCKS)],
         allow,
         _refuse(errno.EPERM),
+    ]
+    for number in (PREADV2[column], PWRITEV2[column]):  # RWF_NOWAIT among the flags tells what is in memory
+        code += [(EQUAL, 0, 4, number), (LOAD, 0, 0, ARGUMENT_5), (EQUAL, 1, 0, 0), _refuse(errno.EPERM), allow]
+    code += [
+        (EQUAL, 0, 5, MADVISE[column]),
+        (LOAD, 0, 0, ARGUMENT_2),
+        (EQUAL, 1, 0, MADV_COLD),
+        (EQUAL, 0, 1, MADV_PAGEOUT),
+        _refuse(errno.EPERM),
+        allow,
     ]
     return [*code, allow]
 

@@ -43,6 +43,9 @@ def file_in(place: str) -> Channel:
 # A file that every guest of a backend has, and of which there may be one for all
 SHARED_FILE = "os.__file__"
 
+# A file of 170 pages or more in Python's own library that nothing maps, so that its pages can be dropped
+LONG_FILE = "os.path.join(os.path.dirname(os.__file__), 'pydoc_data', 'topics.py')"
+
 CHANNELS = [
     file_in("/tmp"),
     file_in("/dev/shm"),
@@ -204,6 +207,27 @@ CHANNELS = [
         except BlockingIOError: return False
     """,
         listens_first=True,
+    ),
+    Channel(
+        row=24,
+        name="which pages of a file are in memory",
+        sender=f"""
+    import os
+    def attack(number):
+        file = os.open({LONG_FILE}, os.O_RDONLY)
+        os.posix_fadvise(file, 0, 0, os.POSIX_FADV_RANDOM)  # or neighbouring pages come along
+        os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.pread(file, 1, (number % 100) * 4096)
+    """,
+        receiver=f"""
+    import os
+    def attack(number):
+        file = os.open({LONG_FILE}, os.O_RDONLY)
+        def there(page):
+            try: return os.preadv(file, [bytearray(1)], page * 4096, os.RWF_NOWAIT) == 1
+            except BlockingIOError: return False
+        return [page for page in range(100) if there(page)] == [number % 100]
+    """,
     ),
     Channel(
         row=24,

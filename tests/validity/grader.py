@@ -11,7 +11,7 @@ from grading.harvest import Harvest, harvest
 from grading.reference import Reference
 from grading.report import BlankReport
 from grading.seeds import Seeds
-from reference.pack import load_pack
+from reference.pack import Pack, load_pack
 from sandbox.guest_client import Guest
 
 PACK = load_pack("ddpm")
@@ -21,21 +21,21 @@ SOLUTION = PACK.solution.read_text(encoding="utf-8")
 class Grader:
     """Checks hand-ins, each only once."""
 
-    def __init__(self, guest: Guest, *, names: bool = True) -> None:
+    def __init__(self, guest: Guest, *, names: bool = True, pack: Pack | None = None) -> None:
         """`names`: whether mistakes are looked up in the catalogue, which takes longest and changes no verdict."""
         self._guest = guest
-        pack = load_pack("ddpm")
+        self._pack = pack or load_pack("ddpm")
         if not names:
-            pack.misconceptions = {}
-        self._reference = Reference(pack)
+            self._pack.misconceptions = {}
+        self._reference = Reference(self._pack)
         self._reports: dict[tuple[corpus.Variant, ...], dict[str, BlankReport]] = {}
 
     def check(self, source: str, only: frozenset[str] | None = None, *, key: bytes = b"key") -> dict[str, BlankReport]:
         """Reports by blank; where `only` is given, as if nothing else had been attempted. `key`: the server's."""
-        found = harvest(read_hand_in("answers.py", source.encode()), PACK)
+        found = harvest(read_hand_in("answers.py", source.encode()), self._pack)
         if only is not None:
             found = _only(found, only)
-        reports = run_checks(found, PACK, self._reference, self._guest, Seeds(key, "0" * 64), ignore)
+        reports = run_checks(found, self._pack, self._reference, self._guest, Seeds(key, "0" * 64), ignore)
         return {report.id: report for report in reports}
 
     def report(self, variant: corpus.Variant, group: tuple[corpus.Variant, ...]) -> BlankReport:

@@ -20,7 +20,7 @@ import guests  # noqa: E402  (needs the path above)
 from rich.console import Console  # noqa: E402
 from rich.progress import track  # noqa: E402
 from rich.table import Table  # noqa: E402
-from validity import corpus  # noqa: E402
+from validity import corpus, mutations  # noqa: E402
 from validity.grader import PACK, SOLUTION, Grader  # noqa: E402
 
 from grading.events import ignore  # noqa: E402
@@ -182,10 +182,15 @@ def main() -> int:
     parser.add_argument("--sandbox", default="bubblewrap", help="where hand-ins run (%(default)s)")
     parser.add_argument("--no-repetitions", action="store_true", help="only the corpus: a minute")
     parser.add_argument("--train", action="store_true", help="also 15 whole gradings: half an hour")
+    parser.add_argument(
+        "--mutations", nargs="*", metavar="FILE", help="only: take each assertion out of these files of checks once"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="save what was measured")
     parser.add_argument("--verbose", action="store_true", help="also what was not called by its name")
     chosen = parser.parse_args()
     console = Console()
+    if chosen.mutations is not None:
+        return 1 if mutations.measure(chosen.sandbox, console, chosen.mutations) else 0
     trainings: dict[str, list[tuple[float, bool]]] = {}
     with _grader(chosen.sandbox) as grader:
         halves = {title: measure_half(*names, grader) for title, names in HALVES.items()}

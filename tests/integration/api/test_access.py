@@ -82,6 +82,14 @@ def test_without_a_token_of_its_own_the_server_is_for_its_own_machine(api):
     assert api.get(ME, headers={"Host": "localhost:8000"}).status_code == 200
 
 
+@pytest.mark.threat(47)
+@pytest.mark.parametrize("name", ["X-Forwarded-For", "X-Forwarded-Proto", "Forwarded", "X-Real-IP", "Via"])
+def test_without_a_servers_token_nothing_that_came_through_a_proxy_is_the_operators(api, name):
+    refusal = api.get(ME, headers={name: "127.0.0.1"})
+    assert refusal.status_code == 401
+    assert "NOISEMARK_API_TOKEN" in refusal.json()["detail"]
+
+
 @pytest.mark.parametrize("server", ["api", "guarded"])
 @pytest.mark.parametrize("credentials", ["wrong", "expired", "revoked", "erased", "empty", "not ours", "session"])
 def test_a_token_that_is_none_is_refused_everywhere(request, server, credentials, classroom, store):

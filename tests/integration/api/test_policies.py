@@ -253,6 +253,7 @@ def test_an_administrator_publishes_a_pack_of_his_own(api, assignment, instructo
         (zipped_pack(**{"hints.toml": "x = ["}), "hints.toml"),
         (zipped_pack(**{"recipes.toml": "[fast]\nimages = 'many'"}), "pack/recipes.toml: fast.title: Field required"),
         (zipped_pack(**{"recipes.toml": "digits16 = 3"}), "pack/recipes.toml: 'digits16' is no table"),
+        (zipped_pack(**{"checks/test_forward.py": "def"}), "pack/checks/test_forward.py: "),
         (zipped_pack(**{"solution.py": None}), "no `solution.py`"),
     ],
     ids=lambda value: value if isinstance(value, str) else "archive",  # its bytes hold the time

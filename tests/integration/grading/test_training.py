@@ -60,37 +60,27 @@ def test_what_is_measured_in_the_course_of_training(run):
     assert report.budget == RECIPE.images
 
 
+class Reader:
+    """A classifier that reads these shares of the digits correctly, look after look."""
+
+    def __init__(self, *shares: float) -> None:
+        self.shares = iter((0.1, *shares))  # the untrained network comes first
+
+    def read(self, images: torch.Tensor) -> torch.Tensor:
+        asked = torch.arange(len(images)) % 10
+        return torch.where(asked < 10 * next(self.shares), asked, (asked + 1) % 10)
+
+
 def test_the_first_look_that_reads_enough_is_noted(guest, digits):
-    class Reader:
-        """Reads nothing correctly in two looks, nine of ten in the next two, and then everything."""
-
-        def __init__(self):
-            self.looks = -1  # the untrained network comes first
-
-        def read(self, images):
-            asked = torch.arange(len(images)) % 10
-            self.looks += 1
-            return asked + 1 if self.looks < 3 else torch.where(asked == 0, 1, asked) if self.looks < 5 else asked
-
-    trained = train(pipeline(), guest, digits, Reader(), seeds=Seeds(b"key", "a"), emit=lambda event: None)
+    reader = Reader(0, 0, 0.9, 0.9, 1)
+    trained = train(pipeline(), guest, digits, reader, seeds=Seeds(b"key", "a"), emit=lambda event: None)
     assert [look.accuracy.estimate for look in trained.report.evaluations] == [0, 0, 0.9, 0.9, 1]
     assert (trained.report.images_to_90, trained.report.images_to_95) == (48, 80)
 
 
 def test_training_ends_when_two_looks_in_a_row_read_enough(guest, digits):
-    class Reader:
-        """Reads nine of ten correctly in the second look, and everything in all others."""
-
-        def __init__(self):
-            self.looks = -1  # the untrained network comes first
-
-        def read(self, images):
-            asked = torch.arange(len(images)) % 10
-            self.looks += 1
-            return torch.where(asked == 0, 1, asked) if self.looks == 2 else asked
-
-    seeds = Seeds(b"key", "a")
-    trained = train(pipeline(), guest, digits, Reader(), seeds=seeds, emit=lambda event: None, enough=0.95)
+    reader, seeds = Reader(1, 0.9, 1, 1), Seeds(b"key", "a")
+    trained = train(pipeline(), guest, digits, reader, seeds=seeds, emit=lambda event: None, enough=0.95)
     assert [look.images_seen for look in trained.report.evaluations] == [16, 32, 48, 64]
     assert (trained.report.images, trained.report.budget) == (64, RECIPE.images)
     assert (trained.status, trained.weights.keys()) == (Outcome.PASSED, trained.manifest.keys())

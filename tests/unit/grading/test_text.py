@@ -40,3 +40,12 @@ def test_nothing_that_acts_is_left(text: str) -> None:
 @given(st.text(st.characters(categories=["L", "N", "P", "S", "Zs"])))
 def test_ordinary_text_stays_as_it_is(text: str) -> None:
     assert neutralise(text) == text
+
+
+@pytest.mark.threat(48)
+@pytest.mark.parametrize(
+    "text", ["\x9d", "\x9b", "\x1b]", "\x1b[", "\x1b[0", "\x1b ", "\x9d0;", "\x9b0 ", "\r", "\x01"]
+)
+def test_takes_time_in_proportion_to_the_text(text: str) -> None:
+    # 1 MiB, as much as a session may print. What is quadratic takes half an hour and runs into the time limit.
+    neutralise(text * (2**20 // len(text)))

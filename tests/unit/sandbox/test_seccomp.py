@@ -5,7 +5,19 @@ import errno
 import pytest
 
 from sandbox.guest import seccomp
-from sandbox.guest.seccomp import CLONE, CLONE3, DENIED, IOCTL, MKNOD, MKNODAT, SOCKET, UNSHARE
+from sandbox.guest.seccomp import (
+    CLONE,
+    CLONE3,
+    DENIED,
+    IOCTL,
+    MADVISE,
+    MKNOD,
+    MKNODAT,
+    PREADV2,
+    PWRITEV2,
+    SOCKET,
+    UNSHARE,
+)
 
 ALLOWED = seccomp.RET_ALLOW
 EPERM = seccomp.RET_ERRNO | errno.EPERM
@@ -86,6 +98,16 @@ def test_files_and_pipes_are_made_and_devices_are_not(machine: str) -> None:
     for mode, verdict in ((0o100600, ALLOWED), (0o010600, ALLOWED), (0o020600, EPERM), (0o060666, EPERM)):
         assert run(machine, mknodat, 0, 0, mode) == verdict
         assert mknod is None or run(machine, mknod, 0, mode) == verdict
+
+
+def test_nobody_asks_what_is_in_memory(machine: str) -> None:
+    for call in (PREADV2[column(machine)], PWRITEV2[column(machine)]):
+        assert run(machine, call, 3, 0, 1, 0, 0, 0) == ALLOWED
+        for flag in (0x1, 0x8, 0x10):  # RWF_HIPRI, RWF_NOWAIT, RWF_APPEND
+            assert run(machine, call, 3, 0, 1, 0, 0, flag) == EPERM
+    advise = MADVISE[column(machine)]
+    verdicts = {advice: run(machine, advise, 0, 4096, advice) == ALLOWED for advice in (4, 8, 14, 20, 21)}
+    assert verdicts == {4: True, 8: True, 14: True, 20: False, 21: False}  # DONTNEED, FREE, HUGEPAGE; COLD, PAGEOUT
 
 
 def test_calls_of_another_architecture_are_fatal(machine: str) -> None:
