@@ -4,6 +4,7 @@
 probability of at most `FALSE_ALARM`; each says why.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from statistics import NormalDist
@@ -20,6 +21,16 @@ FALSE_ALARM = 1e-9
 # inside, deviates by 1e-7 to 1e-5 in the deepest network checked here; the smallest mistake that the checks are meant
 # for (the tanh approximation of GELU) by 5e-4.
 TOLERANCE = 1e-4
+
+# On the variance of noise that should be 1: 1.5 % of its standard deviation. Of the 200,000 draws that a check of noise
+# should make, those that are 1 % too small then always pass, and those that are 2 % too small always fail; without a
+# tolerance, chance would decide about the former.
+SIZE_TOLERANCE = 0.03
+
+_UNITS = ("image", "channel", "row", "column")
+
+# Beyond which standard deviations values of noise are counted: noise that is cut off, or clamped, has none there
+TAILS = (2.5, 3.0, 3.5)
 
 
 class CheckFailed(AssertionError):  # noqa: N818
@@ -63,8 +74,8 @@ def assert_tensor(
 ) -> Tensor:
     """A finite tensor of this shape; return it.
 
-    Where `floating`, float32 and float64 are both right: whoever computes in double precision has lost nothing. Half
-    precision is not, since betas of 1e-4 would vanish beside 1 in it.
+    Where `floating`, it must be of float32, as what goes into a check is. Computing in double precision inside is fine,
+    but layers refuse to mix the types, and in half precision betas of 1e-4 would vanish beside 1.
     """
     if not isinstance(found, Tensor):
         raise CheckFailed(
@@ -80,12 +91,7 @@ def assert_tensor(
         found=f"shape {list(found.shape)}",
     )
     if floating:
-        require(
-            found.dtype in (torch.float32, torch.float64),
-            f"{_capital(what)} has the wrong type of number.",
-            expected="float32",
-            found=str(found.dtype).removeprefix("torch."),
-        )
+        assert_type(found.dtype, what)
     finite = torch.isfinite(found) if found.is_floating_point() else torch.ones_like(found, dtype=torch.bool)
     require(
         bool(finite.all()),
@@ -94,6 +100,18 @@ def assert_tensor(
         found="NaN or infinity",
     )
     return found
+
+
+def assert_type(found: torch.dtype, what: str) -> None:
+    """The type is float32, the one that layers compute in."""
+    is_double = found == torch.float64
+    require(
+        found == torch.float32,
+        "" if is_double else f"{_capital(what)} has the wrong type of number.",
+        expected=f"{what} in float32, which is what the layers of the network take",
+        found=str(found).removeprefix("torch."),
+        misconception="double-precision" if is_double else None,
+    )
 
 
 def assert_close(
@@ -154,6 +172,49 @@ def is_close_or_nan(found: Tensor, mistaken: Tensor, tolerance: float = TOLERANC
     return is_close(found.double().nan_to_num(), mistaken.double().nan_to_num(), tolerance)
 
 
+def shares(found: Tensor, *parts: Tensor) -> tuple[Tensor, Tensor]:
+    """How much of each part is in each image of a result, by least squares, and what is left over.
+
+    Args:
+        found: [B, ...].
+        parts: what it should be a sum of, each multiplied by one number per image, [B, ...].
+
+    Returns:
+        The numbers, [B, len(parts)], and the largest deviation of each image from their sum, [B], in double precision.
+    """
+    columns = torch.stack([part.double().flatten(1) for part in parts], 1)
+    result = found.double().flatten(1)
+    products = columns @ columns.mT
+    # The pseudo-inverse takes parts that are zero or alike, for which no numbers are the right ones
+    numbers = (torch.linalg.pinv(products) @ (columns @ result[..., None])).squeeze(-1)
+    return numbers, (result - (numbers[:, None] @ columns).squeeze(1)).abs().amax(1)
+
+
+def assert_one_per_image(found: object, batch: int, what: str) -> Tensor:
+    """A tensor with one number for each image, which may have dimensions of size 1 behind; return it."""
+    shape = list(found.shape) if isinstance(found, Tensor) else None
+    require(
+        shape is not None and shape[:1] == [batch] and math.prod(shape) == batch,
+        f"{_capital(what)} should be one number for each image.",
+        expected=f"a tensor of shape [{batch}]",
+        found=_kind(found) if shape is None else f"shape {shape}",
+    )
+    assert isinstance(found, Tensor)
+    return found
+
+
+def assert_unchanged(arguments: Mapping[str, tuple[Tensor, Tensor]]) -> None:
+    """A call has left its arguments as they were, in values and shape: what went in and what is left of it, by name."""
+    for name, (before, after) in arguments.items():
+        same_shape = before.shape == after.shape
+        require(
+            same_shape and torch.equal(before, after),
+            expected=f"the same {name} as before the call",
+            found=f"other {name}" if same_shape else f"{name} of shape {list(after.shape)}, not {list(before.shape)}",
+            misconception="changed-argument",
+        )
+
+
 def assert_pair(found: object, what: str) -> tuple[Any, Any]:
     """Two values, as a tuple or a list; return them."""
     if not isinstance(found, tuple | list) or len(found) != 2:
@@ -178,15 +239,16 @@ def assert_number(found: object, what: str) -> float:
 
 
 def assert_standard_normal(found: Tensor, what: str) -> None:
-    """The values look like independent draws from N(0, 1).
+    """The values look like draws from N(0, 1). Whether they are independent is for `assert_white`.
 
-    Three tests, each with a third of `FALSE_ALARM` for n independent draws:
+    Four tests, each with a quarter of `FALSE_ALARM` for n independent draws:
 
     - mean: sqrt(n) * mean is N(0, 1) exactly;
     - sum of squares: chi-squared with n degrees of freedom, bounded by Laurent and Massart (2000), Lemma 1:
       P(X - n >= 2 sqrt(n x) + 2 x) <= exp(-x) and P(n - X >= 2 sqrt(n x)) <= exp(-x);
     - distribution function: Dvoretzky, Kiefer and Wolfowitz with Massart's constant (1990):
-      P(sup |F_n - F| > e) <= 2 exp(-2 n e^2).
+      P(sup |F_n - F| > e) <= 2 exp(-2 n e^2);
+    - how many values are large, which the distribution function hardly shows: `share_is_plausible`.
     """
     values = found.double().flatten()
     try:
@@ -200,7 +262,7 @@ def assert_standard_normal(found: Tensor, what: str) -> None:
 
 def _assert_standard_normal(values: Tensor, what: str) -> None:
     n = len(values)
-    alpha = FALSE_ALARM / 3
+    alpha = FALSE_ALARM / 4
     mean = float(values.mean())
     require(
         abs(mean) * math.sqrt(n) <= -NormalDist().inv_cdf(alpha / 2),
@@ -211,17 +273,27 @@ def _assert_standard_normal(values: Tensor, what: str) -> None:
     excess = float(values.square().sum()) - n
     x = math.log(2 / alpha)
     require(
-        -2 * math.sqrt(n * x) <= excess <= 2 * math.sqrt(n * x) + 2 * x,
+        -max(2 * math.sqrt(n * x), SIZE_TOLERANCE * n)
+        <= excess
+        <= max(2 * math.sqrt(n * x) + 2 * x, SIZE_TOLERANCE * n),
         f"{_capital(what)} should have standard deviation 1.",
         expected="standard deviation 1",
         found=f"standard deviation {math.sqrt(1 + excess / n):.3f}",
     )
     require(
-        _gap(torch.special.ndtr(values.sort().values)) <= math.sqrt(math.log(2 / alpha) / (2 * n)),
+        _gap_to_normal(values) <= math.sqrt(math.log(2 / alpha) / (2 * n)),
         f"{_capital(what)} is not normally distributed.",
         expected="a normal distribution",
         found="another distribution of the same mean and spread",
     )
+    for bound in TAILS:
+        beyond, expected = int((values.abs() > bound).sum()), 2 * NormalDist().cdf(-bound)
+        require(
+            share_is_plausible(beyond, n, expected, false_alarm=alpha / len(TAILS)),
+            f"{_capital(what)} is not normally distributed.",
+            expected=f"about {n * expected:.0f} of {n} values beyond {bound:g}, as a normal distribution has them",
+            found=f"{beyond}",
+        )
 
 
 def _misconception_about_noise(values: Tensor) -> str | None:
@@ -236,6 +308,18 @@ def _misconception_about_noise(values: Tensor) -> str | None:
         return "uniform-noise"
     is_normal = _gap(torch.special.ndtr(ordered / spread)) <= bound
     return "noise-scaled" if is_normal and abs(spread - 1) > 0.01 else None
+
+
+def _gap_to_normal(values: Tensor) -> float:
+    """The largest distance between the distribution function of the values and that of N(0, 1), at points of a grid.
+
+    On a grid of 1/128, since sorting many values takes ten times as long; no distribution that is worth telling from
+    the normal one hides between its points.
+    """
+    bins, end = 2048, 8.0
+    below = (values < -end).sum() + torch.histc(values, bins, -end, end).cumsum(0)
+    grid = torch.linspace(-end, end, bins + 1, dtype=values.dtype)[1:]
+    return float((below / len(values) - torch.special.ndtr(grid)).abs().max())
 
 
 def _gap(cdf: Tensor) -> float:
@@ -259,10 +343,88 @@ def assert_unrelated(first: Tensor, second: Tensor, message: str = "", *, miscon
     )
 
 
-def share_is_plausible(hits: int, draws: int, probability: float) -> bool:
+def assert_white(noise: Tensor, what: str) -> None:
+    """Noise, [B, C, H, W], is standard normal, and drawn by itself for each image, each channel and each pixel.
+
+    Beside `assert_standard_normal` three tests, each with a third of `FALSE_ALARM`:
+
+    - correlations between images, channels and pixels at every distance, all of them from one Fourier transform. Such a
+      correlation is z' A z / n with A = (P + P') / 2 for a permutation P that moves everything, so the trace of A is 0,
+      the sum of its squares n at most and its largest eigenvalue 1 at most; then the lemma of Laurent and Massart gives
+      P(|z' A z| >= 2 sqrt(n x) + 2 x) <= 2 exp(-x);
+    - parts that many values have in common, too small for a correlation to show: the means over each choice of
+      dimensions, scaled to variance 1, have a chi-squared sum of squares;
+    - another size in some image or channel: its sum of squares is chi-squared too.
+    """
+    _assert_not_correlated(noise, what)  # first, since the other tests say something about independent draws only
+    assert_standard_normal(noise, what)
+    _assert_nothing_in_common(noise, what)
+    _assert_of_one_size(noise, what)
+
+
+def _assert_not_correlated(noise: Tensor, what: str) -> None:
+    n = noise.numel()
+    spread = float(noise.std())
+    if not spread > 1e-6:
+        return  # constant, which `assert_standard_normal` has a name for
+    power = torch.fft.rfftn((noise.float() - noise.mean()) / spread).abs().square()
+    correlations = torch.fft.irfftn(power, noise.shape).flatten()[1:] / n
+    x = math.log(3 * 2 * n / FALSE_ALARM)  # n distances, and both signs
+    largest = correlations.abs().argmax()
+    found = float(correlations[largest])
+    if abs(found) <= 2 * math.sqrt(x / n) + 2 * x / n:
+        return
+    # Distances go round: the last image stands beside the first
+    place = torch.unravel_index(largest + 1, noise.shape)
+    apart = [min(int(index), size - int(index)) for index, size in zip(place, noise.shape, strict=True)]
+    between = next(dim for dim, distance in enumerate(apart) if distance)
+    name = "one-draw-for-the-batch" if between == 0 else "noise-shared-within-image"
+    is_shared = found > 0.95  # whether there is the same noise twice, not only similar noise
+    distances = " and ".join(_count(distance, unit) for distance, unit in zip(apart, _UNITS, strict=True) if distance)
+    raise CheckFailed(
+        ""
+        if is_shared
+        else f"{_capital(what)} is not drawn anew for each {_UNITS[between] if between < 2 else 'pixel'}.",
+        expected="values that have nothing to do with each other",
+        found=f"a correlation of {found:.2f} between values that are {distances} apart",
+        misconception=name if is_shared else None,
+    )
+
+
+def _assert_nothing_in_common(noise: Tensor, what: str) -> None:
+    dims = [dim for dim, size in enumerate(noise.shape) if size > 1]
+    choices = [choice for number in range(1, len(dims)) for choice in itertools.combinations(dims, number)]
+    x = math.log(3 * max(len(choices), 1) / FALSE_ALARM)
+    for choice in choices:
+        means = noise.mean(choice, dtype=torch.float64)
+        n = means.numel()
+        excess = float(means.square().sum()) * noise.numel() / n - n
+        require(
+            excess <= 2 * math.sqrt(n * x) + 2 * x,
+            f"{_capital(what)} has a part that many values have in common.",
+            expected="a draw of its own for each value",
+            found=f"means over all {' and '.join(f'{_UNITS[dim]}s' for dim in choice)} that are too large for that",
+        )
+
+
+def _assert_of_one_size(noise: Tensor, what: str) -> None:
+    squares = noise.double().square().flatten(2)
+    n, variances = squares.shape[-1], squares.mean(-1)
+    x = math.log(3 * 2 * variances.numel() / FALSE_ALARM)
+    low, high = 1 - 2 * math.sqrt(x / n), 1 + 2 * math.sqrt(x / n) + 2 * x / n
+    wrong = variances[(variances < low) | (variances > high)]
+    require(
+        not wrong.numel(),
+        f"{_capital(what)} is larger in some images than in others.",
+        expected="standard deviation 1 in each image",
+        found=f"standard deviation {float(wrong.sqrt()[0]) if wrong.numel() else 1:.3f} in one of them",
+    )
+
+
+def share_is_plausible(hits: int, draws: int, probability: float, *, false_alarm: float = FALSE_ALARM) -> bool:
     """Whether `hits` of `draws` independent draws of this probability can be chance.
 
-    Chernoff: P(share >= a) <= exp(-n KL(a || p)) for a >= p, likewise below; each side has half of `FALSE_ALARM`.
+    Chernoff: P(share >= a) <= exp(-n KL(a || p)) for a >= p, likewise below; each side has half of `false_alarm`.
     """
     if not 0 < probability < 1:
         return hits == draws * probability
@@ -272,7 +434,7 @@ def share_is_plausible(hits: int, draws: int, probability: float) -> bool:
         divergence += share * math.log(share / probability)
     if share < 1:
         divergence += (1 - share) * math.log((1 - share) / (1 - probability))
-    return draws * divergence <= math.log(2 / FALSE_ALARM)
+    return draws * divergence <= math.log(2 / false_alarm)
 
 
 def variance_is_plausible(values: Tensor, low: float, high: float) -> bool:
@@ -290,6 +452,10 @@ def _kind(found: object) -> str:
     if found is None:
         return "nothing"
     return f"{len(found)} values" if isinstance(found, tuple | list) else f"a {type(found).__name__}"
+
+
+def _count(number: int, unit: str) -> str:
+    return f"{number} {unit}{'' if number == 1 else 's'}"
 
 
 def _missed(found: object, several: str | None = None) -> str | None:
