@@ -131,14 +131,15 @@ class _Run:
         arguments = {name: value for name, value in pyfuncitem.funcargs.items() if name in wanted}
         generators = {value: value.get_state() for value in arguments.values() if isinstance(value, torch.Generator)}
         blank = self._checks[pyfuncitem.nodeid].blank.id
-        needed = closure(self._harvest, [blank]) - {blank}
+        needed, around = closure(self._harvest, [blank]) - {blank}, circle(self._harvest, blank)
+        others = [other.id for other in self._pack.blanks if other.id in needed]
         try:
             try_check(
                 lambda: pyfuncitem.obj(**arguments),
                 cast(Student, pyfuncitem.funcargs["student"]),
                 generators,
-                {name.id: self._has_passed(name.id) for name in self._pack.blanks if name.id in needed},
-                circle(self._harvest, blank),
+                {other: self._has_passed(other) for other in others},
+                [other.id for other in self._pack.blanks if other.id in around],
             )
         except NotChecked as reason:
             pytest.skip(str(reason))

@@ -54,7 +54,8 @@ def find_misfits(
     """The blanks, of those that have passed, that do not work together with the rest, and how that shows.
 
     Those that have not passed are exchanged from the beginning, and what builds on them is not blamed: it may only fit
-    its author's version. Where the whole program of the author runs, or no exchange helps, nobody is blamed.
+    its author's version. Where the whole program of the author runs, where no exchange helps, or where two parts do not
+    fit each other and each fits what the assignment has in place of the other, nobody is blamed.
     """
     return _Search(harvest, frozenset(passed), reference, guest, seeds).misfits()
 
@@ -95,11 +96,17 @@ class _Search:
 
     def _search(self, fault: PipelineFault, recipe: Recipe) -> dict[str, PipelineFault]:
         # What others are made from comes first: a right `q` brings right coefficients along, and would hide them
+        helping = []
         for name in self._fitting:
             if self._fault(self._wrong | {name}, recipe) is None:
-                return {name: fault}
+                if not self._fits_the_assignment(name, recipe):
+                    return {name: fault}
+                helping.append(name)
             if time.monotonic() > self._ends:
                 break
+        if helping:
+            _log.warning("%s fit the assignment's other parts, and not each other: %s", helping, fault.message)
+            return {}
         every = set(self._fitting)
         if time.monotonic() > self._ends or self._fault(self._wrong | every, recipe) is not None:
             _log.warning("a pipeline stops whatever is exchanged: %s", fault.message)
@@ -113,6 +120,13 @@ class _Search:
             else:
                 found[name] = own
         return found
+
+    def _fits_the_assignment(self, name: str, recipe: Recipe) -> bool:
+        """Whether an answer, with what it builds on, works among the assignment's own other parts."""
+        if self._reference.pack.blank(name).kind in ("tensor", "number"):
+            return False  # none of those parts would use it
+        others = closure(self._harvest, ROOTS) - closure(self._harvest, [name])
+        return self._fault(self._wrong | others, recipe) is None
 
     def _is_whole(self) -> bool:
         return all(self._harvest.answers[name].status == "found" for name in self._wrong)

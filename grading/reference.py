@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from grading.harvest import Harvest, closure, pipeline_chunks
+from grading.harvest import Answer, Harvest, closure, pipeline_chunks
 from reference.pack import Misconception, Pack, PackError
 from sandbox.program import Chunk, Device, Program
 
@@ -144,20 +144,40 @@ def program_for_pipeline(
     """
     needed = closure(harvest, roots)
     own = [blank.id for blank in reference.pack.blanks if blank.id in needed - replaced]
-    renamed = tuple(
-        Chunk(file=STAND_IN_FILE, line=1, source=f"{blank_id} = {found_as}")
-        for blank_id in own
-        if (found_as := harvest.answers[blank_id].found_as) not in (None, blank_id)
-    )
     return _program(
         harvest,
         reference,
         values,
-        chunks=pipeline_chunks(harvest, own) + (renamed if extra_chunks else ()) + extra_chunks,
+        chunks=_with_every_name(harvest, own, pipeline_chunks(harvest, own)) + extra_chunks,
         exported=own,
         stand_ins=frozenset(needed & replaced),
         givens=frozenset(given.name for given in reference.pack.file.givens),
     )
+
+
+def _with_every_name(harvest: Harvest, own: Iterable[str], chunks: tuple[Chunk, ...]) -> tuple[Chunk, ...]:
+    """Bind each answer to all names that refer to it, where it is defined.
+
+    A hand-in may define `a` and use `alphas`. Each answer alone is given what it needs by the name that it uses.
+    """
+    bindings: dict[int, list[Chunk]] = {}
+    for blank_id in own:
+        answer = harvest.answers[blank_id]
+        names = [name for name, other in harvest.slicer.blanks.items() if other == blank_id]
+        names = sorted({blank_id, *names} - {answer.found_as})
+        if answer.found_as is None or not names:
+            continue
+        source = f"{' = '.join(names)} = {answer.found_as}"
+        place = max((index for index, chunk in enumerate(chunks) if _holds(chunk, answer)), default=len(chunks) - 1)
+        bindings.setdefault(place, []).append(Chunk(file=STAND_IN_FILE, line=1, source=source))
+    return tuple(chunk for index, written in enumerate(chunks) for chunk in (written, *bindings.get(index, ())))
+
+
+def _holds(chunk: Chunk, answer: Answer) -> bool:
+    """Whether an answer's definition is in a chunk."""
+    if answer.line is None or chunk.file != answer.file:
+        return False
+    return chunk.line <= answer.line <= chunk.line + chunk.source.count("\n")
 
 
 def _program(

@@ -8,7 +8,6 @@ Nothing of the student's runs in this process: each use is one request to a sess
 """
 
 import ast
-import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -169,7 +168,10 @@ class Student:
         with suppress(GuestFault):  # it has ended by now, which whoever used it last has been told
             changed = self._session.changed_values()
             if changed:
-                used = set(re.findall(r"\w+", self.source()))  # one tensor may have several names
+                # One tensor may have several names
+                chunks = self._harvest.answers[self._blank.id].chunks
+                nodes = (node for chunk in chunks for node in ast.walk(ast.parse(chunk.source)))
+                used = {node.id for node in nodes if isinstance(node, ast.Name)}
                 self._changed.update(dict.fromkeys(sorted(changed & used or changed)))
 
     def source(self) -> str:
@@ -184,7 +186,8 @@ class Student:
     def _program(self) -> Program:
         name = self._blank.id
         if self._own:
-            replaced = closure(self._harvest, [name]) - self._own - {name}
+            own = {blank for blank in (name, *self._own) if self._harvest.answers[blank].status == "found"}
+            replaced = closure(self._harvest, [name]) - own
             program = program_for_pipeline(self._harvest, [name], replaced, self._reference, self._givens)
         else:
             program = program_for_blank(self._harvest, name, self._reference, self._givens)

@@ -81,19 +81,20 @@ def try_check(
         if circle:
             _require_to_run(lambda: try_with(circle), circle)
         return
-    if others and not circle and _may_be_due_to_stand_ins(failure, wrong):
+    if others and _may_be_due_to_stand_ins(failure, wrong):
         try:
             try_with(others)
         except FAILURES as second:
             # What was judged is said in the first place; what merely did not run may be due to the stand-ins
             if not wrong and not _was_judged(failure):
                 failure, failed_under = second, student.setting
+            refused = _refused(failure) & set(wrong)
+            if refused and refused != _refused(second):  # only its author's version takes what it is called with
+                raise NotChecked(refused) from None
         else:
             if wrong:
                 raise NotChecked(wrong)
             return
-    if refused := _refused_by_stand_in(failure, wrong):
-        raise NotChecked([refused])
     student.begin_anew(failed_under)
     raise recognised(failure)
 
@@ -148,11 +149,11 @@ def _was_judged(failure: BaseException) -> bool:
     return isinstance(cause(failure), AssertionError)
 
 
-def _refused_by_stand_in(failure: BaseException, wrong: Collection[str]) -> str | None:
-    """The blank, not right yet, whose stand-in does not take what the answer calls it with."""
+def _refused(failure: BaseException) -> set[str]:
+    """The function or class that was called with what it does not take."""
     fault = _fault(failure)
     found = _REFUSED.search(fault.message) if fault is not None and fault.exception == "TypeError" else None
-    return found["name"] if found is not None and found["name"] in wrong else None
+    return {found["name"]} if found is not None else set()
 
 
 def _fault(failure: BaseException) -> GuestFault | None:

@@ -14,7 +14,7 @@ from grading.diagnosis import FAULTS, SYMPTOMS, diagnose
 from grading.integrity import raise_flags
 from grading.intervals import wilson
 from grading.outcomes import Outcome
-from grading.report import Finding, GenerationRun, Gradients, LossPoint, TrainingRun
+from grading.report import Finding, GenerationRun, Gradients, LossPoint, OwnLoopReport, TrainingRun
 
 RECORDED = json.loads((Path(__file__).parents[2] / "validity" / "facts.json").read_text())
 SOLUTION = "the solution"
@@ -196,6 +196,16 @@ def test_reports_from_before_these_measurements_have_no_finding_but_the_symptom(
     )
     assert diagnose(training, generation) == []
     assert diagnose(TrainingRun(status=Outcome.NOT_ATTEMPTED, message=""), None) == []
+
+
+@pytest.mark.parametrize(("correct", "severity"), [(4, "problem"), (50, "advice")])
+def test_an_own_loop_that_strays_is_found_although_the_network_is_good(correct: int, severity: str) -> None:
+    loop = OwnLoopReport(status=Outcome.FAILED, message="It strays.", images=50, correct=correct)
+    found = changed(generation={"own_loop": loop})
+    assert found is not None
+    assert (found.id, found.severity) == ("own_loop", severity)
+    assert f"It strays. Of its 50 images, {correct} are read correctly." == found.evidence
+    assert changed(generation={"own_loop": loop.model_copy(update={"status": Outcome.SKIPPED})}) is None
 
 
 def test_no_rule_is_left_out() -> None:

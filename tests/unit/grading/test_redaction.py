@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from grading.outcomes import Outcome
 from grading.page import render
 from grading.redaction import redact
-from grading.report import CheckReport, Misconception, Report
+from grading.report import WORKS_TOGETHER, CheckReport, Misconception, Report
 
 LATER = "after the due date"
 WRONG = CheckReport(
@@ -94,6 +94,22 @@ def test_a_check_that_a_hidden_one_stopped_goes_with_it():
     assert blank.status is Outcome.WITHHELD
     assert "ran out of time" not in blank.model_dump_json()
     assert "2 checks are shown" in blank.message
+
+
+@pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.CRASHED])
+def test_what_only_happens_after_hidden_checks_have_passed_leaves_no_trace(outcome):
+    misfit = WRONG.model_copy(update={"name": WORKS_TOGETHER, "outcome": outcome})
+    assert redact(with_check(RIGHT, misfit), hide("secret")) == redact(with_check(RIGHT), hide("secret"))
+
+
+def test_what_builds_on_others_tells_nothing_of_them():
+    report = with_check(RIGHT)
+    blank = report.blanks[3].model_copy(
+        update={"status": Outcome.SKIPPED, "points": 0.0, "message": "It builds on the secret blank."}
+    )
+    copy = redact(report.model_copy(update={"blanks": [*report.blanks[:3], blank, *report.blanks[4:]]}), hide("secret"))
+    assert copy.blanks[3].status is Outcome.WITHHELD
+    assert "the secret" not in copy.model_dump_json()
 
 
 def test_a_diagnostic_run_names_failed_blanks_and_goes():

@@ -204,6 +204,16 @@ def test_what_only_fits_a_wrong_answer_is_not_checked(grader: Grader) -> None:
     assert pool.message.startswith("It builds on `GELUConvBlock`, which is not right yet")
 
 
+def test_who_calls_a_wrong_answer_wrongly_is_blamed(grader: Grader) -> None:
+    wrong_block = ("            nn.Conv2d(in_ch, out_ch, 3, 1, 1),\n", "            nn.Conv2d(in_ch, out_ch, 3, 1),\n")
+    wrong_call = ("GELUConvBlock(4 * in_chs, in_chs, group_size)", "GELUConvBlock(4 * in_chs, in_chs)")
+    only = frozenset({"RearrangePoolBlock"})
+    for reports in (grader.check(changed(wrong_block, wrong_call)), grader.check(changed(wrong_call), only)):
+        pool = reports["RearrangePoolBlock"]
+        assert pool.status is Outcome.CRASHED
+        assert "missing 1 required positional argument" in pool.message
+
+
 CIRCLE = (
     ("alphas = 1.0 - betas\n", "alphas = 1.0 / sqrt_recip_alphas**2\n"),
     ("alphas_cumprod = torch.cumprod(alphas, dim=0)\nsqrt", "alphas_cumprod = sqrt_alphas_cumprod**2\nsqrt"),
