@@ -313,6 +313,10 @@ class _Reader:
             for name in ast.walk(generator.target)
             if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store)
         }
+        outer = self.elements_of
+        self.elements_of = outer | {
+            name.id: roots(generator.iter) for generator in node.generators for name in roots(generator.target)
+        }
         with self.scope(Scope("comprehension", local)):
             # The targets are local: only what indexes or attributes in them read can matter
             self.visit_targets(first.target)
@@ -322,6 +326,7 @@ class _Reader:
                 self.visit_targets(generator.target)
                 self.visit_all(generator.ifs)
             self.visit_all([node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt])
+        self.elements_of = outer
 
     visit_ListComp = visit_SetComp = visit_DictComp = visit_GeneratorExp = visit_comprehension_like  # noqa: N815
 

@@ -244,9 +244,7 @@ def call_plainly(module: RemoteModule, *inputs: Any) -> Any:
 
 
 def _plainly(fault: GuestFault, module: RemoteModule, inputs: Sequence[Any]) -> GuestFault:
-    words = in_plain_words(
-        fault.message, lambda: last_layer(module.execution_order(*inputs), module.parameters())
-    )
+    words = in_plain_words(fault.message, lambda: last_layer(module.execution_order(*inputs), module.parameters()))
     if fault.exception is None or words is None:
         return fault
     return GuestFault(

@@ -11,9 +11,9 @@ from functools import cache
 from pathlib import Path
 
 from grading.assignments import Origin, argument, default_of_parameter
-from grading.modules import Statement
 from grading.placeholders import Function
 from grading.reaching import Flow, Loop, Value, best
+from grading.statements import Statement
 from reference.pack import Blank, Pack
 
 MAX_CALLS = 20  # that are looked at, the latest first; a notebook trains once or twice

@@ -25,11 +25,11 @@ from grading.assignments import (
     parameter_names,
     position_of,
 )
-from grading.dependencies import dotted
 from grading.effects import Symbol
 from grading.modules import Modules
 from grading.placeholders import Function
 from grading.statements import Statement
+from grading.usage import dotted
 
 MAX_STEPS = 20  # from one definition to the next; a notebook's own loop takes two or three
 MAX_VALUES = 8  # that may reach one point; whoever writes more branches computes the value while the code runs

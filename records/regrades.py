@@ -292,5 +292,3 @@ def _progress(session: Session, regrade_id: int) -> dict[State, int]:
         .group_by(Grading.state)
     )
     return {row.state: row.number for row in session.execute(counts)}
-
-
