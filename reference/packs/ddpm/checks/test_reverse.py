@@ -155,7 +155,7 @@ def recognised(student, x_t, e_t):
 def by_size_of_noise(student, noises, images):
     """The misconception under which the noise, by time step, has the sizes that were seen."""
     for misconception, mistaken in student.mistaken().items():
-        if all(size_fits(mistaken, noise, step, *images) for step, noise in noises.items()):
+        if noises and all(size_fits(mistaken, noise, step, *images) for step, noise in noises.items()):
             return misconception
     return None
 
