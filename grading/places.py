@@ -197,6 +197,10 @@ class Places:
     def _place_of(self, blank: Blank, value: Value, flow: Flow) -> Place:
         if value.bound is not None and isinstance(value.expression, ast.Name):
             return self._bound(value.expression.id, value.bound)
+        for name in blank.names:
+            for statement in self.direct(name):
+                if statement.node is value.at and _assigns_just(statement.node, value.expression):
+                    return Place(symbol=(statement.module, name), statements=(statement,), written=True)
         root, place = flow.root(value.at), self.by_blank[blank.id]
         name = blank.id if place is None else place.symbol[1]
         source = f"{name} = {ast.unparse(value.expression)}\n"
@@ -280,6 +284,14 @@ class Places:
                 back = "the other way round" if looks_like[other] == blank_id else "others have each other's names too"
                 looks = f"The class called `{blank_id}` looks like {with_article(other)}"
                 self.by_blank[blank_id] = replace(place, note=f"{looks}, and {back}: give each its own name.")
+
+
+def _assigns_just(node: ast.stmt, value: ast.expr) -> bool:
+    """Whether a statement says so itself, with no name to follow and nothing else to assign to."""
+    match node:
+        case ast.Assign(targets=[ast.Name()], value=written):
+            return ast.dump(written) == ast.dump(value)
+    return False
 
 
 def _place_of_node(flow: Flow, node: ast.AST) -> str:

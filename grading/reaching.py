@@ -148,6 +148,16 @@ class Flow:
             None,
         )
 
+    def is_defined_inside(self, name: str, at: ast.AST) -> bool:
+        """Whether a function around a point defines or imports a name: nothing outside of it can use that."""
+        return any(
+            name in _defined_names(node)
+            for _, outer in self.around(at)
+            if isinstance(outer, Function)
+            for node in ast.walk(outer)
+            if node is not outer
+        )
+
     def sites(self, function: Function) -> list[ast.Call]:
         """Where a function may be called, the latest last: told by its name, or its class's for `__init__`."""
         if function not in self._sites:
@@ -364,6 +374,7 @@ class _Closer(ast.NodeTransformer):
         found, function, _ = self.flow._search(node.id, self.at)
         sites = [] if function is None else self.flow.sites(function)
         if not found and not any(self.flow._search(node.id, site)[0] for site in sites):
+            self.failed = self.failed or self.flow.is_defined_inside(node.id, self.at)
             return node  # stands at top level
         return self._put(node, best(self.flow._values_of_name(node, self.at, self.steps + 1)))
 
@@ -374,3 +385,12 @@ class _Closer(ast.NodeTransformer):
         self.names |= value.names
         self.default_of = self.default_of or value.default_of
         return copy.deepcopy(value.expression)
+
+
+def _defined_names(node: ast.AST) -> set[str]:
+    match node:
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            return {name}
+        case ast.Import(names=aliases) | ast.ImportFrom(names=aliases):
+            return {alias.asname or alias.name.split(".")[0] for alias in aliases}
+    return set()

@@ -4,7 +4,7 @@ from textwrap import dedent, indent
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from grading.hand_in import read_hand_in_files
@@ -241,6 +241,12 @@ NOT_ATTEMPTED = {
         "for x, y in data:\n    loss = get_loss(m, x, t, *get_context_mask(y))\n    loss.backward()\n",
         "default of a parameter of `get_context_mask`",
     ),
+    "settings that nobody else can use": (
+        "def train():\n    class CFG:\n        p = 0.1\n"
+        + indent(loop(share="CFG.p", preview="pass"), "    ")
+        + "train()\n",
+        "depends on how your code runs",
+    ),
     "a schedule": (loop("c_drop_prob = 0.1 * epoch"), "depends on how your code runs"),
 }
 
@@ -342,12 +348,17 @@ NOISE = (
 WRAPPERS = ("if TRAIN:", "with context():", "for again in range(1):", "try:", "def train():")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150, deadline=None, phases=[Phase.generate])
 @given(st.data())
 def test_moving_and_wrapping_changes_nothing(data: st.DataObject) -> None:
     """The loop and what sets the share, in any wrapping, with anything harmless around: always the same value."""
-    # Functions stay at the left margin, where alone a class or a main guard means something
-    kinds = [name for name, source in TRAINED_WITH_A_TENTH.items() if "def " not in source and "get_loss" in source]
+    # Functions and classes stay at the left margin: inside of a function nobody else can use them
+    outside = ("def ", "class ", "import ")
+    kinds = [
+        name
+        for name, source in TRAINED_WITH_A_TENTH.items()
+        if "get_loss" in source and not any(word in source for word in outside)
+    ]
     body = TRAINED_WITH_A_TENTH[data.draw(st.sampled_from(kinds))]
     for wrapper in data.draw(st.lists(st.sampled_from(WRAPPERS), max_size=3)):
         body = inside(wrapper, body)
