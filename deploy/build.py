@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from sandbox import packages
-from sandbox.image.build import docker_build, make_base, run, tell
+from sandbox.image.build import BASE, docker_build, make_base, run, tell
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -60,7 +60,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/build-service", description="Builds the images of the service.")
     parser.add_argument(
         "--base",
-        default="python:3.11-slim-bookworm",
+        default=BASE,
         help="the image to start from (%(default)s), or debootstrap where no registry can be reached",
     )
     options = parser.parse_args()

@@ -13,8 +13,10 @@ import secrets
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -52,6 +54,7 @@ IMAGE = "noisemark-guest"
 LIBRARY = "/opt/guest"  # as in the Dockerfile
 MEETING_PLACE = "/run/judge"  # in the container
 LABEL = "org.noisemark.guest"
+PYTHON_LABEL = "org.noisemark.python"  # of an image, as the Dockerfile sets it
 CONNECT_SECONDS = 120.0  # for the engine to start a container and Python in it: 1 s by runc, 10 s by an old gVisor
 LOOK_SECONDS = 0.2  # between two looks at whether a container that does not come up still lives
 # On top of a session's: the root process and its outer half; under gVisor the threads of its kernel, 60 to 100 of them
@@ -260,9 +263,25 @@ def _image(client: docker.DockerClient) -> str:
     """The digest of the guests' image. Raises `SandboxUnavailable`."""
     name = os.environ.get("NOISEMARK_IMAGE", IMAGE)
     try:
-        return str(client.images.get(name).id)
+        image = client.images.get(name)
     except _ERRORS:
         raise SandboxUnavailable(f"the Docker engine has no image {name}; scripts/build-image makes one") from None
+    check_python(name, image.labels)
+    return str(image.id)
+
+
+def check_python(image: str, labels: Mapping[str, str]) -> None:
+    """Raises `SandboxUnavailable` where an image has another Python than this judge.
+
+    What the judge reads, the guest has to run: syntax differs between them.
+    """
+    theirs = labels.get(PYTHON_LABEL, "3.11")  # of images from before there was a label
+    ours = f"{sys.version_info.major}.{sys.version_info.minor}"
+    if theirs != ours:
+        raise SandboxUnavailable(
+            f"the image {image} runs Python {theirs}, and this judge Python {ours}; "
+            "scripts/build-image makes one that fits"
+        )
 
 
 def _devices(client: docker.DockerClient, gpu: str | None) -> list[DeviceRequest]:

@@ -1,8 +1,8 @@
 """Builds the image that Docker guests start from: `scripts/build-image`.
 
 The base is an image that the engine has or can pull, or `debootstrap`, which makes one from Debian's packages where no
-image registry can be reached. The packages are installed here, by this environment's pip, in the versions that the
-judge itself has: a value computed by guest and judge must not differ because their libraries do.
+image registry can be reached. The packages are installed here, by this environment's pip, for its Python, in the
+versions that the judge itself has: a value computed by guest and judge must not differ because their libraries do.
 """
 
 import argparse
@@ -20,9 +20,11 @@ from sandbox import packages
 
 HERE = Path(__file__).parent
 TAG = "noisemark-guest"
-# The release of Debian whose Python is 3.11, as the judge's is; what torch's libraries link against
-SUITE = "bookworm"
-DEBIAN_PACKAGES = ("python3-minimal", "libpython3.11-stdlib", "libgomp1", "libstdc++6")
+# Guests run the same Python as the judge, which reads what they are given: that of this environment
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+BASE = f"python:{PYTHON}-slim-bookworm"
+SUITE = {"3.11": "bookworm", "3.13": "trixie"}.get(PYTHON, "")  # Debian's release with this Python
+DEBIAN_PACKAGES = ("python3-minimal", f"libpython{PYTHON}-stdlib", "libgomp1", "libstdc++6")  # the last two for torch
 # Of the distributions that the CPU build of torch does without
 CUDA_ONLY = ("nvidia", "cuda", "triton")
 
@@ -65,6 +67,8 @@ def tell(build: Callable[[], str]) -> int:
 
 def make_base(folder: Path, name: str = "noisemark-base", more: tuple[str, ...] = ()) -> str:
     """A base image from Debian's packages, with `more` of them. Needs root and debootstrap. Returns its tag."""
+    if not SUITE:
+        raise BuildFailed(f"No release of Debian comes with Python {PYTHON}; 3.11 and 3.13 are in one.")
     root, tag = folder / "base", f"{name}:{SUITE}"
     include = ",".join((*DEBIAN_PACKAGES, *more))
     run(
@@ -93,8 +97,8 @@ def requirements(variant: str) -> list[str]:
 
 def build(variant: str, base: str, tag: str) -> str:
     """Build the image and return its ID, a digest that never means another image. Raises `BuildFailed`."""
-    if platform.system() != "Linux" or sys.version_info[:2] != (3, 11):
-        raise BuildFailed("Packages for the image are installed by this Python, which has to be 3.11 on Linux.")
+    if platform.system() != "Linux":
+        raise BuildFailed("Packages for the image are installed by this Python, which has to be one for Linux.")
     with tempfile.TemporaryDirectory(prefix="noisemark-image-") as name:
         context = Path(name)
         if base == "debootstrap":
@@ -114,7 +118,7 @@ def build(variant: str, base: str, tag: str) -> str:
         shutil.copytree(packages.GUEST, context / "guest", ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(HERE / "strip.py", context)
         identity = context / "id"
-        arguments = {"BASE": base, "VARIANT": variant, "VERSIONS": f"torch-{version('torch')}"}
+        arguments = {"BASE": base, "PYTHON": PYTHON, "VARIANT": variant, "VERSIONS": f"torch-{version('torch')}"}
         options = ["--network", "none", "--iidfile", str(identity), "--file", str(HERE / "Dockerfile")]
         docker_build(context, tag, arguments, *options)
         return identity.read_text().strip()
@@ -125,7 +129,7 @@ def main() -> int:
     parser.add_argument("--variant", choices=["cpu", "cuda"], default="cpu", help="which build of torch (%(default)s)")
     parser.add_argument(
         "--base",
-        default="python:3.11-slim-bookworm",
+        default=BASE,
         help="the image to start from (%(default)s), or debootstrap where no registry can be reached",
     )
     parser.add_argument("--tag", default=TAG, help="its name (%(default)s)")

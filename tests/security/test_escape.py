@@ -47,7 +47,8 @@ def processes_of(uid: int) -> list[int]:
 
 
 # What gVisor's sessions, which cannot hide it from themselves, find in an image: the guest's own, and an empty folder
-OF_THE_IMAGE = {"judge", "python3", "python3.11", "ld.so.cache", "resolv.conf", "hostname", "hosts", "mtab"}
+PYTHON = f"python3.{sys.version_info.minor}"
+OF_THE_IMAGE = {"judge", "python3", PYTHON, "ld.so.cache", "resolv.conf", "hostname", "hosts", "mtab"}
 # Devices of its kernel
 OF_ITS_KERNEL = {"fd", "fuse", "net", "ptmx", "pts", "stderr", "stdin", "stdout", "tty"}
 

@@ -1,14 +1,17 @@
 """What a guest is given of this installation, and what is said about backends."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from sandbox import backends, bubblewrap, packages
+from sandbox import backends, bubblewrap, container, packages
 from sandbox.backends import choose_backend
 from sandbox.doctor import probe
 from sandbox.faults import SandboxUnavailable
+from sandbox.image import build
 
 
 def test_a_guest_gets_what_torch_needs_and_no_more() -> None:
@@ -54,3 +57,17 @@ def test_an_unknown_backend_is_refused_by_name() -> None:
 def test_the_words_for_faults_need_no_torch() -> None:
     code = "import sys, sandbox.faults, sandbox.limits, sandbox.program; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_an_image_with_another_python_than_the_judges_is_not_used() -> None:
+    container.check_python("noisemark-guest", {container.PYTHON_LABEL: build.PYTHON})
+    with pytest.raises(SandboxUnavailable, match=r"runs Python 3\.9, and this judge Python 3\.1\d; scripts/"):
+        container.check_python("noisemark-guest", {container.PYTHON_LABEL: "3.9"})
+
+
+def test_images_are_built_for_the_python_that_builds_them() -> None:
+    assert f"python{build.PYTHON}-stdlib" in " ".join(build.DEBIAN_PACKAGES)
+    assert build.BASE.startswith(f"python:{build.PYTHON}-")
+    dockerfile = (Path(build.__file__).parent / "Dockerfile").read_text()
+    assert f"LABEL {container.PYTHON_LABEL}=${{PYTHON}}" in dockerfile
+    assert not re.search(r"3\.1[12]", dockerfile)
