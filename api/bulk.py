@@ -16,12 +16,13 @@ from pathlib import PurePosixPath
 
 from api.intake import SUFFIXES, Upload, check_upload, combine
 from api.problems import TooLarge
-from grading.archive import is_hidden, unpack
+from grading.archive import unpack
+from grading.file_names import is_hidden
 from grading.outcomes import BadInput
 from records.models import User
 
 METADATA = "submission_metadata.yml"
-MAX_ENTRIES = 5000  # files and folders: 1000 students with some modules each
+MAX_ENTRIES = 5000  # files that can be somebody's: 1000 students with some modules each
 
 _CANVAS = re.compile(r"(?P<name>[^_]+)_(?:LATE_)?\d+_\d+_(?P<file>.+)")
 _MOODLE = re.compile(r"(?P<name>.+)_\d+_assignsubmission_file_?.*")
@@ -62,7 +63,7 @@ def open_archives(uploads: Iterable[tuple[str, bytes]]) -> list[tuple[str, bytes
     files = list(uploads)
     if len(files) == 1 and files[0][0].lower().endswith(".zip") and not _CANVAS.fullmatch(files[0][0]):
         unpacked = unpack(*files[0], suffixes=(*SUFFIXES, ".yml"), max_entries=MAX_ENTRIES)
-        return [*unpacked.files, *((path, b"") for path in unpacked.ignored if not is_hidden(path))]
+        return [*unpacked.files, *((path, b"") for path in unpacked.left_out if not is_hidden(path))]
     return files
 
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from grading.archive import unpack
+from grading.file_names import is_hidden
 from reference.pack import Pack, PackError
 
 SUFFIXES = (".py", ".ipynb", ".toml", ".md", ".txt")
@@ -17,7 +18,11 @@ def read_pack(name: str, content: bytes) -> Iterator[Pack]:
 
     Raises `BadInput` where the archive is none, `PackError` where what it holds is no pack.
     """
-    files = {PurePosixPath(path): data for path, data in unpack(name, content, SUFFIXES).files}
+    unpacked = unpack(name, content, SUFFIXES)
+    for other in unpacked.left_out:
+        if PurePosixPath(other).suffix and not is_hidden(other):  # a LICENSE may stay
+            raise PackError(f"The archive holds `{other}`; a pack is made of {', '.join(SUFFIXES)} files.")
+    files = {PurePosixPath(path): data for path, data in unpacked.files}
     root = next((path.parent for path in files if path.name == "pack.toml" and len(path.parts) <= 2), None)
     if root is None:
         raise PackError("The archive holds no pack.toml, neither by itself nor in its one folder.")

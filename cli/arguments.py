@@ -46,7 +46,7 @@ def earlier_id(typed: str) -> str:
 
 HandIn = Annotated[
     Path,
-    typer.Argument(metavar="PATH", parser=hand_in, help="A .py, .ipynb or .zip file, or a directory of .py files."),
+    typer.Argument(metavar="PATH", parser=hand_in, help="A .py, .ipynb or .zip file, or a folder of these."),
 ]
 SubmissionId = Annotated[
     str,

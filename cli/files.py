@@ -1,30 +1,47 @@
 """Files that the command reads and writes on a user's word."""
 
-from pathlib import Path
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
 
 from cli.console import warn
 from cli.errors import UnusableInput
+from grading.archive import MAX_ENTRIES, bundle
+from grading.file_names import is_hidden, listing, sort_out
 
 
-def read_modules(path: Path) -> list[tuple[str, bytes]]:
-    """Names and contents of what is handed in: a file, or the `.py` files of a directory. Raises `UnusableInput`."""
+def read_work(path: Path) -> tuple[str, bytes]:
+    """Name and content of what is handed in: a file, or a zip of the code in a folder. Raises `UnusableInput`.
+
+    A folder is read like a zip of it.
+    """
     try:
         if not path.is_dir():
-            return [(path.name, path.read_bytes())]
-        files = [(file.name, file.read_bytes()) for file in sorted(path.glob("*.py")) if file.is_file()]
-        nested = sorted({file.relative_to(path).parts[0] for file in path.glob("*/**/*.py") if _is_shown(file, path)})
+            return path.name, path.read_bytes()
+        taken, left_out = sort_out(_files_in(path))
+        if len(taken) > MAX_ENTRIES:
+            raise UnusableInput(
+                f"{path} holds {len(taken)} .py and .ipynb files; {MAX_ENTRIES} are allowed. "
+                "Name the file or the folder that holds your answers."
+            )
+        files = [(name, (path / name).read_bytes()) for name in taken]
     except OSError as error:
         raise UnusableInput(f"{path} cannot be read: {error.strerror}.") from error
     if not files:
-        raise UnusableInput(f"{path} holds no .py files. Name the file that you want graded.")
-    if nested:
-        warn(f"Left out: the folders {', '.join(nested)} in {path}. Only the .py files directly in it are graded.")
-    return files
+        raise UnusableInput(f"{path} holds no .py and no .ipynb files. Name the file that you want graded.")
+    if left_out:
+        warn(f"Left out of {path}, where only .py and .ipynb files are read: {listing(left_out, taken)}.")
+    if len(files) == 1:
+        return PurePosixPath(files[0][0]).name, files[0][1]
+    return f"{path.resolve().name}.zip", bundle(files)
 
 
-def _is_shown(file: Path, folder: Path) -> bool:
-    """Whether a person would say that the file is there: not in .git, .venv, __pycache__ and the like."""
-    return not any(part.startswith((".", "__")) for part in file.relative_to(folder).parts[:-1])
+def _files_in(folder: Path) -> Iterator[str]:
+    """Names of all files below a folder, but for what is in hidden folders: there may be a great many."""
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
+        for name in sorted(files):
+            yield (Path(place) / name).relative_to(folder).as_posix()
 
 
 def require_writable(path: Path) -> None:

@@ -9,7 +9,7 @@ import typer
 from cli.arguments import HandIn, recipe_name
 from cli.console import say, warn
 from cli.errors import Unavailable
-from cli.files import read_modules, require_reports_writable, write
+from cli.files import read_work, require_reports_writable, write
 from cli.progress import display
 from cli.state import own_key
 from cli.summary import print_report
@@ -56,13 +56,13 @@ def grade(
     """Grade a hand-in on this machine."""
     assignment = load_pack(pack)
     chosen_recipe = assignment.recipe(recipe)
-    files = read_modules(path)
+    work = read_work(path)
     require_reports_writable(json_file, html_file)  # before minutes of training, not after
 
-    from grading.hand_in import read_hand_in_files
+    from grading.hand_in import read_hand_in
     from sandbox.backends import choose_backend
 
-    hand_in = read_hand_in_files(files)
+    hand_in = read_hand_in(*work)
     try:
         backend = choose_backend(sandbox)
     except SandboxUnavailable as error:

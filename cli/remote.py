@@ -11,11 +11,11 @@ from rich.text import Text
 from cli.arguments import HandIn, SubmissionId, earlier_id, recipe_name
 from cli.console import out, say, warn
 from cli.errors import Unavailable, UnusableInput
-from cli.files import read_modules, require_reports_writable, write
+from cli.files import read_work, require_reports_writable, write
 from cli.progress import display
 from cli.summary import print_report
 from grading.events import Emit, Event
-from grading.hand_in import read_hand_in_files
+from grading.hand_in import read_hand_in
 from grading.outcomes import InfrastructureFault
 from grading.text import neutralise
 
@@ -52,10 +52,10 @@ def submit(
     """Hand in, and get a receipt."""
     from cli.client import Client
 
-    files = read_modules(path)
-    _warn_of_what_cannot_be_read(files)
+    work = read_work(path)
+    _warn_of_what_cannot_be_read(work)
     with Client(server) as client:
-        accepted = client.submit(assignment, files, recipe, improves_on)
+        accepted = client.submit(assignment, [work], recipe, improves_on)
         _print_facts(
             ("Submission", accepted.id),
             ("Receipt", accepted.receipt.code),
@@ -143,10 +143,10 @@ def report(
             say(f"Report as a page: {html_file}")
 
 
-def _warn_of_what_cannot_be_read(files: list[tuple[str, bytes]]) -> None:
+def _warn_of_what_cannot_be_read(work: tuple[str, bytes]) -> None:
     """Say now what the report would say. Raises `UnusableInput` or `BadInput` where nothing can be read at all."""
     try:
-        hand_in = read_hand_in_files(files)
+        hand_in = read_hand_in(*work)
     except InfrastructureFault:  # the server reads it too
         return
     pieces = [piece for file in hand_in.files for piece in file.pieces]

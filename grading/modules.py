@@ -64,7 +64,7 @@ class Modules:
     def __init__(self, hand_in: HandIn, entry_points: frozenset[str], stubs: Sequence[str]) -> None:
         self.notices: list[str] = []
         self.broken: list[Piece] = [piece for file in hand_in.files for piece in file.pieces if piece.fault]
-        self.is_notebook = any(file.name.lower().endswith(".ipynb") for file in hand_in.files)
+        self.is_notebook = any(file.is_notebook for file in hand_in.files)
         self._stubs = frozenset(stubs)
         self._names = [_dotted_name(file.name) for file in hand_in.files]
         self._siblings: dict[Symbol, int | Symbol] = {}  # names bound by imports of other modules handed in

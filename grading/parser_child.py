@@ -23,6 +23,8 @@ MAX_LITERAL_CHARACTERS = 32 * 2**10  # no honest string comes near; a packed set
 MAX_DEPTH = 150  # levels of the syntax tree; the solution has 14. Leaves room under Python's recursion limit of 1000
 MAX_NODES = 100_000  # of one syntax tree; the solution has 3,000, ordinary code at the size limit 60,000
 
+AWAITS = "`await` outside an `async def` works only in a running notebook"
+
 Verdict = dict[str, Any]
 
 
@@ -111,12 +113,23 @@ def _fault(source: str) -> list[Any] | None:
         if found is None:
             compile(source, "hand-in", "exec", dont_inherit=True)  # sees more: `return` outside of a function
     except SyntaxError as error:
+        if _awaits_at_top_level(source):
+            return [error.lineno, None, AWAITS]
         return [error.lineno, error.offset, str(error.msg)[:200]]
     except (RecursionError, MemoryError):
         return [None, None, "nested too deeply to be read"]
     except ValueError as error:
         return [None, None, str(error)[:200]]
     return found
+
+
+def _awaits_at_top_level(source: str) -> bool:
+    """Whether it is Python as notebooks allow it."""
+    try:
+        compile(source, "hand-in", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
 
 
 def _too_much(tree: ast.Module) -> list[Any] | None:

@@ -136,6 +136,10 @@ FRAGMENTS = (
 # And as lines of their own
 LINES = (
     *("%matplotlib inline", "!pip install torch", "%%bash", "%%time", "?q", "q??", "files = !ls", "%time x = 1", "%%"),
+    *("%%writefile blocks.py", "%%writefile -a work.py", "%run main.py", "%run work", "pip install torch"),
+    *("get_ipython().run_cell_magic('writefile', 'unet.py', 'q = 1\\n\\ud800')", "get_ipython().system('ls \\\\')"),
+    *("get_ipython().run_line_magic('time', 'q = f(x)')", "    get_ipython().run_cell_magic('time', '', '(')"),
+    *('x = f"{q["a"]!r:>{w["b"]}}"', "type X[T] = q", "def q[T](x: T): pass", "print(f'{'\\n'.join(q)}')"),
     *(
         "from . import *",
         "from .. import blocks",

@@ -145,7 +145,7 @@ def test_a_directory_is_handed_in_as_one(service: Service, capsys: pytest.Captur
         (folder / name).write_text("x = 1\n")
     receipt = submit(capsys, "work")
     assert run("status", receipt["Submission"]) == 0
-    assert facts(capsys.readouterr().out)["File"] == "hand-in.zip"
+    assert facts(capsys.readouterr().out)["File"] == "work.zip"
 
 
 def test_watching_ends_with_the_report(service: Service, capsys: pytest.CaptureFixture[str]) -> None:

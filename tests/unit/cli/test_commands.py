@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from importlib.metadata import version
@@ -10,10 +11,11 @@ from pathlib import Path
 import pytest
 import sample_reports
 
-from cli.files import read_modules
+from cli.files import read_work
 from cli.main import main
 from cli.state import KEY_BYTES, own_key
 from cli.summary import print_report
+from grading.hand_in import read_hand_in
 from reference.pack import load_pack
 
 ROOT = Path(__file__).parents[3]
@@ -42,7 +44,7 @@ BAD_INPUT = {
     "not a zip": (["grade", "not.zip"], "not.zip"),
     "unknown suffix": (["grade", "essay.docx"], "essay.docx"),
     "not a notebook": (["grade", "broken.ipynb"], "broken.ipynb"),
-    "empty directory": (["grade", "empty"], "empty holds no .py files"),
+    "empty directory": (["grade", "empty"], "empty holds no .py and no .ipynb files"),
     "no directory for the page": (["grade", "a.py", "--html", "nowhere/page.html"], "no directory nowhere"),
     "a directory as the page": (["grade", "a.py", "--html", "empty"], "empty is a directory"),
     "the page over the hand-in": (["grade", "a.py", "--html", "a.py"], "a.py holds work"),
@@ -265,10 +267,33 @@ def test_what_grades_nothing_loads_nothing_heavy(arguments: list[str], tmp_path:
     assert json.loads(done.stderr.splitlines()[-1]) == []
 
 
-def test_folders_in_a_folder_are_left_out_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for place in ("work/a.py", "work/drafts/old.py", "work/.venv/lib.py", "work/__pycache__/x.py"):
-        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / place).write_text("x = 1\n")
-    assert read_modules(tmp_path / "work") == [("a.py", b"x = 1\n")]
-    said = capsys.readouterr().err
-    assert "Left out: the folders drafts in" in said
+def test_a_folder_is_read_like_a_zip_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cells = [{"cell_type": "code", "source": "from blocks.parts import x\ny = x"}]
+    files = {
+        "hw.ipynb": json.dumps({"nbformat": 4, "cells": cells}),
+        "blocks/__init__.py": "",
+        "blocks/parts.py": "x = 1\n",
+        ".venv/lib/a.py": "x = 1\n",
+        "own env/pyvenv.cfg": "",
+        "own env/lib/site.py": "x = 1\n",
+        "__pycache__/a.py": "x = 1\n",
+        "data/model.pth": "x",
+        "data/notes.txt": "x",
+    }
+    for name, text in files.items():
+        (tmp_path / "work" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "work" / name).write_text(text)
+    name, content = read_work(tmp_path / "work")
+    said = " ".join(capsys.readouterr().err.split())
+    made = shutil.make_archive(str(tmp_path / "made"), "zip", tmp_path, "work")
+    of_folder, of_zip = read_hand_in(name, content), read_hand_in("work.zip", Path(made).read_bytes())
+    assert name == "work.zip"
+    assert [file.name for file in of_folder.files] == ["blocks/__init__.py", "blocks/parts.py", "hw.ipynb"]
+    assert [f"work/{file.name}" for file in of_folder.files] == [file.name for file in of_zip.files]
+    assert "`data/` (2 files)" in said
+    assert read_work(tmp_path / "work") == (name, content)  # the same bytes, and so the same inputs of the checks
+
+
+def test_a_folder_with_one_file_is_that_file(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_bytes(b"x = 1\n")
+    assert read_work(tmp_path) == read_work(tmp_path / "a.py")
