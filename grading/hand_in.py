@@ -224,7 +224,13 @@ class _Reading:
         # One mistake may leave several pieces unread
         faults = list(dict.fromkeys(piece.fault for file in files for piece in file.pieces if piece.fault))
         version = ".".join(map(str, newer_syntax.HERE))
-        self.notices += [f"Not read, since it is not valid Python {version}: {text}." for text in faults[:MAX_NOTICES]]
+        for text in faults[:MAX_NOTICES]:
+            why = (
+                "Left out"
+                if text.endswith(parser_child.AWAITS)
+                else f"Not read, since it is not valid Python {version}"
+            )
+            self.notices.append(f"{why}: {text}.")
         if len(faults) > MAX_NOTICES:
             self.notices.append(f"{len(faults) - MAX_NOTICES} more places are not valid Python.")
 

@@ -23,7 +23,7 @@ MAX_LITERAL_CHARACTERS = 32 * 2**10  # no honest string comes near; a packed set
 MAX_DEPTH = 150  # levels of the syntax tree; the solution has 14. Leaves room under Python's recursion limit of 1000
 MAX_NODES = 100_000  # of one syntax tree; the solution has 3,000, ordinary code at the size limit 60,000
 
-AWAITS = "it awaits something outside of an `async def`, which only notebooks allow"
+AWAITS = "`await` outside an `async def` works only in a running notebook"
 
 Verdict = dict[str, Any]
 

@@ -55,7 +55,7 @@ def submit(
     services: ServicesDep,
     response: Response,
     background: BackgroundTasks,
-    files: Annotated[list[UploadFile], File(description="one .py, .ipynb or .zip, or several .py")],
+    files: Annotated[list[UploadFile], File(description="one .py, .ipynb or .zip, or several .py and .ipynb")],
     recipe: Annotated[str | None, Form(description="one of the assignment's; the default one if absent")] = None,
     improves_on: Annotated[
         str | None, Form(description="id of your earlier submission: its hints then count as known")
