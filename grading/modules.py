@@ -38,7 +38,6 @@ class Modules:
     def __init__(self, hand_in: HandIn, entry_points: frozenset[str], stubs: Sequence[str]) -> None:
         self.notices: list[str] = []
         self.broken: list[Piece] = [piece for file in hand_in.files for piece in file.pieces if piece.fault]
-        self.is_notebook = any(file.is_notebook for file in hand_in.files)
         self._stubs = frozenset(stubs)
         self._names = [_dotted_name(file.name) for file in hand_in.files]
         self._notebooks = {i for i, file in enumerate(hand_in.files) if file.is_notebook}

@@ -215,7 +215,7 @@ def into_modules(made: Generated, data: st.DataObject) -> Generated:
         suffix = ".ipynb" if is_last and data.draw(st.booleans(), label="notebook") else ".py"
         files[f"{folder}{name}{suffix}"] = head + part
         own = {bound for cell in part for node in parsed(cell) for bound in usage(node).binds}
-        home |= {bound: name for bound in own - {"torch", "nn", "F", "math", "Rearrange"}}
+        home |= dict.fromkeys(own - {"torch", "nn", "F", "math", "Rearrange"}, name)
     return made.then(f"modules: {style}", [], files=files)
 
 
