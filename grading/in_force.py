@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from grading.assignments import Origin, argument, default_of_parameter
+from grading.assignments import Origin, argument, default_of_parameter, parameter_names
 from grading.placeholders import Function
 from grading.reaching import Flow, Loop, Value, best
 from grading.statements import Statement
@@ -80,7 +80,11 @@ class _Finder:
     # -- calls
 
     def _calls(self, function: Blank) -> list[ast.Call]:
-        return self._sorted([call for name in function.names for call in self.flow.calls[name]])
+        return self._sorted([call for name in self._names(function) for call in self.flow.calls[name]])
+
+    def _names(self, function: Blank) -> set[str]:
+        """What a function is called by here: also `loss_of = get_loss`."""
+        return {*function.names, *(other for name in function.names for other in self.flow.other_names[name])}
 
     def _sorted(self, calls: list[ast.Call]) -> list[ast.Call]:
         return sorted(set(calls), key=lambda call: (self.flow.root(call).order, call.lineno, call.col_offset))
@@ -161,7 +165,7 @@ class _Finder:
         ]
 
     def _takes(self, call: ast.Call) -> bool:
-        return self.parameter is not None and _last_name(call) in self.parameter.function.names
+        return self.parameter is not None and _last_name(call) in self._names(self.parameter.function)
 
     def _definition(self) -> Function | None:
         """The student's own definition of the function that takes the value."""
@@ -170,14 +174,15 @@ class _Finder:
         return found[-1] if found else None
 
     def _names_of_parameter(self) -> tuple[int, frozenset[str]]:
+        """Where the student's own function takes the value, 0-based, and the names that it can have there."""
         assert self.parameter is not None
-        position, names = self.parameter.position, {self.parameter.name}
+        position, name = self.parameter.position, self.parameter.name
         definition = self._definition()
-        if definition is not None:
-            arguments = [*definition.args.posonlyargs, *definition.args.args]
-            arguments = arguments[1:] if arguments and arguments[0].arg == "self" else arguments
-            names |= {item.arg for item in arguments[position : position + 1]}
-        return position, frozenset(names)
+        own = [] if definition is None else parameter_names(definition)
+        own = own[1:] if own[:1] == ["self"] else own
+        if name in own:
+            return own.index(name), frozenset({name})
+        return position, frozenset({name, *own[position : position + 1]})
 
     def _default(self) -> Value | None:
         definition = self._definition()
@@ -200,7 +205,7 @@ class _Finder:
             todo = [
                 further
                 for origin in todo
-                for name in _names(origin.expression)
+                for name in _names_in(origin.expression)
                 for further in self.flow.origins(name, origin.at)
             ][:MAX_CALLS]
         around = self.flow.function_around(call)
@@ -250,7 +255,7 @@ def _last_name(call: ast.Call) -> str | None:
     return None
 
 
-def _names(expression: ast.expr) -> list[str]:
+def _names_in(expression: ast.expr) -> list[str]:
     return list(dict.fromkeys(node.id for node in ast.walk(expression) if isinstance(node, ast.Name)))
 
 

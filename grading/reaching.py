@@ -74,6 +74,7 @@ class Flow:
         self.parents: dict[ast.AST, ast.AST] = {}
         self.calls: dict[str, list[ast.Call]] = defaultdict(list)  # in order, by the last part of the callee's name
         self.functions: dict[str, list[Function]] = defaultdict(list)  # by name; those inside of others too
+        self.other_names: dict[str, set[str]] = defaultdict(set)  # `other = name`, by name
         self._roots: dict[ast.AST, Statement] = {}
         self._starts: dict[Statement, int] = {}  # order of the first statement that was taken out of a block
         self._sites: dict[Function, list[ast.Call]] = {}
@@ -103,6 +104,8 @@ class Flow:
                 found.append(node)
             elif isinstance(node, Function):
                 self.functions[node.name].append(node)
+            elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Name):
+                self.other_names[node.value.id] |= {item.id for item in node.targets if isinstance(item, ast.Name)}
             elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
                 binders = self._binders[node.id]
                 binder: ast.AST | None = node
@@ -216,7 +219,7 @@ class Flow:
         found: list[Origin] = []
         offset = 1 if isinstance(self.parents.get(function), ast.ClassDef) else 0
         for site in self.sites(function):
-            given = argument(site, position_of(function, name, offset), {name})
+            given = argument(site, position_of(function, name, offset), {name}) or _out_of_keywords(site, name)
             if given is not None:
                 found.append(Origin(expression=given, at=site))
         default = default_of_parameter(function, name)
@@ -394,3 +397,12 @@ def _defined_names(node: ast.AST) -> set[str]:
         case ast.Import(names=aliases) | ast.ImportFrom(names=aliases):
             return {alias.asname or alias.name.split(".")[0] for alias in aliases}
     return set()
+
+
+def _out_of_keywords(call: ast.Call, name: str) -> ast.expr | None:
+    """What `train(**settings)` gives for a parameter: `settings["share"]`."""
+    for keyword in call.keywords:
+        if keyword.arg is None:
+            item = ast.Subscript(value=keyword.value, slice=ast.Constant(value=name), ctx=ast.Load())
+            return ast.fix_missing_locations(ast.copy_location(item, call))
+    return None

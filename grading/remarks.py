@@ -52,15 +52,18 @@ def _of_absent_modules(places: Places) -> list[str]:
 
 def _of_devices(slices: Mapping[str, Slice]) -> str:
     """Of a GPU that is written out: `.cuda()`, `"cuda"`."""
-    found: dict[str, None] = {}
-    for part in slices.values():
-        for statement in part.statements:
-            for node in _fixed_devices(statement.node):
-                found[f"{statement.file}, line {statement.line_of(node.lineno)}"] = None
+    found: dict[str, set[int]] = {}
+    for statement in {statement for part in slices.values() for statement in part.statements}:
+        for node in _fixed_devices(statement.node):
+            found.setdefault(statement.file, set()).add(statement.line_of(node.lineno))
     if not found:
         return ""
+    places = [
+        f"{file}, line{'s' if len(lines) > 1 else ''} {_listing([str(line) for line in sorted(lines)])}"
+        for file, lines in sorted(found.items())
+    ]
     return (
-        f"A GPU is written out in {_listing(list(found))}. The device is taken as `device` is given instead; "
+        f"A GPU is written out in {_listing(places)}. The device is taken as `device` is given instead; "
         "write `.to(device)` or `device=device`, and your code runs everywhere."
     )
 

@@ -184,6 +184,10 @@ TRAINED_WITH_A_TENTH = {
     "read by a function": inside("def train():", loop(preview="pass")) + "c_drop_prob = 0.1\ntrain()\n",
     "an argument": inside("def train(model, c_drop_prob):", loop(preview="pass")) + "train(model, 0.1)\n",
     "an argument by name": inside("def train(model, *, p):", loop(share="p", preview="pass")) + "train(model, p=0.1)\n",
+    "arguments out of a dictionary": "cfg = {'p': 0.1}\n"
+    + inside("def train(p=0.5):", loop(share="p", preview="pass"))
+    + "train(**cfg)\n",
+    "the loss by another name": "loss_of = get_loss\n" + loop("c_drop_prob = 0.1").replace("= get_loss(", "= loss_of("),
     "an argument over a default": inside("def train(p=0.5):", loop(share="p", preview="pass")) + "train(p=0.1)\n",
     "an argument that is set": "c_drop_prob = 0.1\n"
     + inside("def train(p):", loop(share="p"))
@@ -312,6 +316,7 @@ SAMPLED_WITH = {
     "in main": ("def main():\n    w = 3\n    sample_w(m, c, w)\nmain()", 3),
     "a placeholder below": ("w = 3\nsample_w(m, c, w)\nw = FIXME\nsample_w(m, c, w)", 3),
     "a default of the function": ("def sample_w(m, c, w=None):\n    return c\nw = 3\nsample_w(m, c, w)", 3),
+    "other parameters": ("def sample_w(model, size, c, w, every=5):\n    return c\nsample_w(m, 16, c, 3)", 3),
     "no sampling": ("w = 3", 3),
 }
 
@@ -353,12 +358,9 @@ WRAPPERS = ("if TRAIN:", "with context():", "for again in range(1):", "try:", "d
 def test_moving_and_wrapping_changes_nothing(data: st.DataObject) -> None:
     """The loop and what sets the share, in any wrapping, with anything harmless around: always the same value."""
     # Functions and classes stay at the left margin: inside of a function nobody else can use them
-    outside = ("def ", "class ", "import ")
-    kinds = [
-        name
-        for name, source in TRAINED_WITH_A_TENTH.items()
-        if "get_loss" in source and not any(word in source for word in outside)
-    ]
+    kept = ("def ", "class ", "import ")
+    kinds = [name for name, source in TRAINED_WITH_A_TENTH.items() if not any(word in source for word in kept)]
+    kinds = [name for name in kinds if name not in ("no training", "filled in below")]
     body = TRAINED_WITH_A_TENTH[data.draw(st.sampled_from(kinds))]
     for wrapper in data.draw(st.lists(st.sampled_from(WRAPPERS), max_size=3)):
         body = inside(wrapper, body)

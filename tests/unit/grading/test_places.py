@@ -316,7 +316,7 @@ def test_a_gpu_that_is_written_out_is_told_once(written: str) -> None:
         SOLUTION.replace("torch.randn_like(x_0)", written).replace("torch.randn_like(x_t)", "torch.ones(1).cuda()")
     )
     (notice,) = found.notices
-    assert "a.py, line 49 and a.py, line 76" in notice
+    assert "a.py, lines 49 and 76." in notice
     assert "`.to(device)`" in notice
 
 
