@@ -92,7 +92,7 @@ class Definitions:
             direct = [item for item in statements if not self.modules.is_incidental(item, symbol[1])] or statements
             filled = [item for item in direct if placeholder_line(item.node) is None]
             # A definition that starts anew makes placeholders void; `x = x.to(device)` does not
-            anew = any(symbol[1] in item.usage.surely and symbol[1] not in item.usage.reads_now for item in filled)
+            anew = any(symbol[1] not in item.usage.reads_now for item in filled)
             self._usable[symbol] = filled if anew else direct
         return self._usable[symbol]
 

@@ -198,7 +198,7 @@ class Effects:
             found.may_change.update(self._passed_on(module, call, known, known.may_change, shift))
         is_function = known is not None and not isinstance(key, str) and key not in self._classes
         if call.discarded and call.decorates is None and not is_function and not self._only_shows(module, call):
-            callee = frozenset({call.name}) if call.on is None else call.on
+            callee = (frozenset() if key in self._classes else frozenset({call.name})) if call.on is None else call.on
             found.may_change.update(self._targets(module, callee | call.given))
         if call.decorates is not None and not is_function:
             found.may_change.update(self._targets(module, call.on or frozenset()))

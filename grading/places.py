@@ -72,7 +72,7 @@ class Places:
     def _given_names(self) -> dict[str, str]:
         """Canonical name of a given, by every name that stands for one here.
 
-        An alias may be something else (`B` a batch size) where the canonical name is defined too.
+        An alias may be something else (`B` a batch size) where its module defines the canonical name too.
         """
         names: dict[str, str] = {}
         for given in self.pack.file.givens:
@@ -84,7 +84,8 @@ class Places:
                 something_else = bool(others) and all(
                     _is_import_or_definition(statement) or kind_of(statement.node) != "unknown" for statement in others
                 )
-                if not something_else and not (bound and others):
+                beside = {statement.module for statement in bound} & {statement.module for statement in others}
+                if not something_else and not beside:
                     names[alias] = given.name
         return names | self._givens_of_missing_modules()
 

@@ -21,6 +21,7 @@ import torch
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
+from grading import source
 from grading.dependencies import usage
 from grading.hand_in import HandIn, SourceFile, read_hand_in
 from grading.harvest import Answer, Harvest, harvest, pipeline_chunks
@@ -46,21 +47,21 @@ exec(compile(PACK.solution.read_text(encoding="utf-8"), "solution.py", "exec"), 
 # --- the programs to begin with
 
 
-def statements(source: str) -> list[str]:
+def statements(text: str) -> list[str]:
     """Each statement at top level, as it stands."""
-    lines = source.split("\n")
+    lines = text.split("\n")
     found = []
-    for node in ast.parse(source).body:
+    for node in ast.parse(text).body:
         start = min([node.lineno, *(item.lineno for item in getattr(node, "decorator_list", []))])
         found.append("\n".join(lines[start - 1 : node.end_lineno]))
     return found
 
 
-def grouped(source: str) -> list[str]:
+def grouped(module: str) -> list[str]:
     """Cells: definitions of functions and classes by themselves, what stands between two of them together."""
     cells: list[str] = []
     open_cell = False
-    for text in statements(source):
+    for text in statements(module):
         is_definition = isinstance(ast.parse(text).body[0], ast.FunctionDef | ast.ClassDef | ast.If)
         if open_cell and not is_definition:
             cells[-1] += "\n" + text
@@ -73,7 +74,7 @@ def grouped(source: str) -> list[str]:
 SOLUTION = statements(PACK.solution.read_text(encoding="utf-8"))
 RENAMED = grouped((HAND_INS / "renamed.py").read_text(encoding="utf-8"))
 NOTEBOOK = [
-    "".join(cell["source"])
+    source.without_magics("".join(cell["source"]))
     for cell in json.loads((HAND_INS / "course_notebook.ipynb").read_text(encoding="utf-8"))["cells"]
     if cell["cell_type"] == "code"
 ]
@@ -292,20 +293,16 @@ def hand_in_of(made: Generated) -> HandIn:
             texts = [(f"{name}, cell {number}", cell) for number, cell in enumerate(cells, 1)]
         else:
             texts = [(name, "\n".join(cells))]
-        pieces = [Piece(label=label, line=1, source=without_magics(text) + "\n") for label, text in texts]
+        pieces = [Piece(label=label, line=1, source=source.without_magics(text) + "\n") for label, text in texts]
         read.append(SourceFile(name=name, pieces=tuple(pieces)))
     return HandIn(sha256="", files=tuple(read))
-
-
-def without_magics(text: str) -> str:
-    return "\n".join("pass" if line.startswith(("%", "!")) else line for line in text.split("\n"))
 
 
 def zipped(made: Generated) -> HandIn:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, cells in made.files.items():
-            content = "\n".join(map(without_magics, cells))
+            content = "\n".join(map(source.without_magics, cells))
             if name.endswith(".ipynb"):
                 content = json.dumps(
                     {"nbformat": 4, "cells": [{"cell_type": "code", "source": cell} for cell in cells]}
@@ -390,12 +387,12 @@ def generate(data: st.DataObject) -> Generated:
     if base == "solution" and data.draw(st.booleans(), label="other family"):
         made = made.then("other family", [renamed(cell, OTHER_FAMILY) for cell in made.cells])
     spread = data.draw(st.booleans(), label="modules")
+    if base == "solution" and not spread and (wrap := data.draw(st.sampled_from([None, into_main, into_block]))):
+        made = wrap(made, data)
     if not spread and data.draw(st.booleans(), label="move"):
         made = move(made, data)
     if data.draw(st.booleans(), label="placeholders"):
         made = add_placeholders(made, data)
-    if base == "solution" and not spread and (wrap := data.draw(st.sampled_from([None, into_main, into_block]))):
-        made = wrap(made, data)
     if base != "notebook" and data.draw(st.booleans(), label="repeat"):
         made = repeat(made, data)
     if data.draw(st.booleans(), label="noise"):
