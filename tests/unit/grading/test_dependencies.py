@@ -2,6 +2,7 @@
 
 import ast
 import symtable
+import sys
 import warnings
 from pathlib import Path
 
@@ -145,7 +146,7 @@ def test_annotations_may_be_lazy() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["ast", "argparse", "dataclasses", "enum", "inspect", "typing", "zipfile", "symtable"]
+    "module", ["ast", "argparse", "dataclasses", "enum", "inspect", "typing", "tempfile", "symtable"]
 )
 def test_scoping_agrees_with_the_symbol_table(module: str) -> None:
     tree = ast.parse((STANDARD_LIBRARY / f"{module}.py").read_text(encoding="utf-8"))
@@ -171,7 +172,15 @@ def test_scoping_agrees_with_the_symbol_table(module: str) -> None:
             for node in ast.walk(statement)
             if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name)
         }
-        assert expected - found <= local_annotations, source
+        # From Python 3.12 on, the symbol table counts these among the names of what is around them
+        told_otherwise = {"__class__"} | {
+            name.id
+            for node in ast.walk(statement)
+            if isinstance(node, ast.comprehension)
+            for name in ast.walk(node.target)
+            if isinstance(name, ast.Name) and sys.version_info >= (3, 12)
+        }
+        assert expected - found <= local_annotations | told_otherwise, source
         if not any(isinstance(node, ast.ClassDef) for node in ast.walk(statement)):
             assert found - expected <= augmented, source
         compared += 1

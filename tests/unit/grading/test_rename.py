@@ -1,6 +1,7 @@
 """Renaming global names in a statement's text."""
 
 import ast
+import sys
 
 import pytest
 
@@ -40,6 +41,7 @@ def test_what_cannot_be_changed_in_place_is_written_anew(source: str, expected: 
     assert ast.dump(ast.parse(rename(source, {"x": "z"}))) == ast.dump(ast.parse(expected))
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="this Python can write it")
 def test_what_python_cannot_write_anew_stays_as_it_is() -> None:
     source = "def f():\n    global x\n    return f'{x}{\"\x07\"}'\n"
     assert rename(source, {"x": "y"}) == source
