@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterable, Mapping
 from grading.effects import Symbol
 from grading.modules import Modules
 from grading.placeholders import placeholder_line
-from grading.statements import Statement
-from grading.usage import Body
+from grading.statements import Import, Statement
+from grading.usage import Body, roots
 
 # Methods that run as soon as an object is made or used as a function
 _RUN_BY_USE = ("__init__", "__new__", "__post_init__", "__call__", "forward")
@@ -48,6 +48,7 @@ class Definitions:
                 for symbol, subjects in changes.items():
                     if not self._is_for_another_blank(symbol, subjects):
                         noted[symbol].append(statement)
+        self._note_aliases()
         self._usable: dict[Symbol, list[Statement]] = {}
         self._known: dict[tuple[Symbol, int | None], list[Statement]] = {}
 
@@ -56,6 +57,26 @@ class Definitions:
         blank_id = self.blanks.get(symbol[1])
         others = {self.blanks[name] for name in subjects if name in self.blanks}
         return blank_id is not None and bool(others) and blank_id not in others
+
+    def _note_aliases(self) -> None:
+        """What changes a part of an object may change the object: `group = parser.add_argument_group()` is one."""
+        # Last first: a part of a part is told before the part
+        for statement in reversed(list(self.modules.effects)):
+            match statement.node:
+                case ast.Assign(targets=[ast.Name(id=alias)], value=value) if not isinstance(value, ast.Tuple):
+                    part = (statement.module, alias)
+                case _:
+                    continue
+            changes = _between(sorted({*self._changes[part], *self._possible[part]}, key=_order), statement, None)
+            for name in roots(value) if changes else ():
+                whole = self.modules.lookup(statement.module, name.id)
+                if whole is None or whole == part or whole[1] in self.blanks or whole[1] in self.givens:
+                    continue  # an answer is not blamed for what is done to it under another name
+                if any(isinstance(item.node, Import) for item in self.modules.bindings[whole]):
+                    continue
+                known = {*self._changes[whole], *self._possible[whole]}
+                new = [item for item in changes if item not in known and whole[1] not in item.usage.binds]
+                self._possible[whole] = sorted([*self._possible[whole], *new], key=_order)
 
     def symbol_of(self, module: int, name: str) -> Symbol | None:
         """What a global name of a module stands for: a blank's means the one answer, wherever it is."""
@@ -71,7 +92,7 @@ class Definitions:
             direct = [item for item in statements if not self.modules.is_incidental(item, symbol[1])] or statements
             filled = [item for item in direct if placeholder_line(item.node) is None]
             # A definition that starts anew makes placeholders void; `x = x.to(device)` does not
-            anew = any(symbol[1] in item.usage.surely and symbol[1] not in item.usage.reads_now for item in filled)
+            anew = any(symbol[1] not in item.usage.reads_now for item in filled)
             self._usable[symbol] = filled if anew else direct
         return self._usable[symbol]
 
@@ -102,7 +123,7 @@ class Definitions:
                 break
             chosen.append(earlier)
         changes = _between(self._changes.get(symbol, []), chosen[-1], before)
-        return sorted({*chosen, *changes}, key=lambda item: item.order)
+        return sorted({*chosen, *changes}, key=_order)
 
     def possible_changes(self, symbol: Symbol, before: Statement | None) -> list[Statement]:
         """The statements that may change what a name stands for, from its definition to a statement, or to the end."""
@@ -120,7 +141,7 @@ class Definitions:
         placed: set[Statement] = set()
         ordered: list[Statement] = []
         started: set[Statement] = set()
-        stack = sorted(statements, key=lambda item: item.order, reverse=True)
+        stack = sorted(statements, key=_order, reverse=True)
         while stack:
             statement = stack[-1]
             if statement in placed:
@@ -132,7 +153,7 @@ class Definitions:
             else:
                 started.add(statement)
                 waiting = self.needed_first(statement, statements) - started
-                stack += sorted(waiting, key=lambda item: item.order, reverse=True)
+                stack += sorted(waiting, key=_order, reverse=True)
         return ordered
 
     def needed_first(self, statement: Statement, among: Collection[Statement] | None = None) -> set[Statement]:
@@ -161,11 +182,15 @@ def _run_now(definition: Statement, user: Statement) -> Iterable[Body]:
     return [body for name, body in bodies.items() if name in called]
 
 
+def _order(statement: Statement) -> int:
+    return statement.order
+
+
 def _before(statements: list[Statement], before: Statement) -> list[Statement]:
-    return statements[: bisect_left(statements, before.order, key=lambda item: item.order)]
+    return statements[: bisect_left(statements, before.order, key=_order)]
 
 
 def _between(statements: list[Statement], after: Statement, before: Statement | None) -> list[Statement]:
-    start = bisect_left(statements, after.order + 1, key=lambda item: item.order)
-    end = len(statements) if before is None else bisect_left(statements, before.order, key=lambda item: item.order)
+    start = bisect_left(statements, after.order + 1, key=_order)
+    end = len(statements) if before is None else bisect_left(statements, before.order, key=_order)
     return statements[start:end]

@@ -38,7 +38,6 @@ class _Reader:
         self.body: Body | None = None  # of the outermost function that the walk is in
         self.body_scope: Scope | None = None
         self.thrown_away: list[ast.expr] = []  # the expressions whose results the current statement throws away
-        self.for_effect = False  # whether the current statement is there for what it changes
         self.subjects: frozenset[str] = frozenset()  # the names that the current simple statement is there for
         self.changed_directly: set[str] = set()
         self.elements_of: dict[str, list[ast.Name]] = {}  # by a loop's variable: what the loop goes over
@@ -194,10 +193,8 @@ class _Reader:
         self.thrown_away = thrown_away(node.value)
         calls = [part for part in self.thrown_away if isinstance(part, ast.Call)]
         changed = [part for call in calls for part in changed_by(call, discarded=True)]
-        self.for_effect = True
         with self.statement_for(*changed):
             self.visit(node.value)
-        self.for_effect = False
 
     def visit_NamedExpr(self, node: ast.NamedExpr) -> None:  # noqa: N802
         with self.statement_for(node.target):
@@ -205,17 +202,15 @@ class _Reader:
             self.visit(node.target)
 
     def visit_Call(self, node: ast.Call) -> None:  # noqa: N802
-        for_effect = self.for_effect
         function = node.func
         called = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
-        self.for_effect = for_effect and called not in _SHOWING
-        self.note_call(node, discarded=self.for_effect)
-        for changed in changed_by(node, discarded=any(node is part for part in self.thrown_away)):
+        discarded = any(node is part for part in self.thrown_away)
+        self.note_call(node, discarded=discarded and called not in _SHOWING)
+        for changed in changed_by(node, discarded=discarded):
             self.mutate(changed)
         if called in ("setattr", "__setattr__") and self.body is not None:
             self.body.sets_attributes = True
         self.visit_all(ast.iter_child_nodes(node))
-        self.for_effect = for_effect
 
     def note_call(self, node: ast.expr, *, discarded: bool, decorated: "Function | ast.ClassDef | None" = None) -> None:
         """Take down a call, or a decorator's."""
@@ -281,14 +276,14 @@ class _Reader:
     @contextmanager
     def function(self, name: str, parameters: tuple[str, ...], scope: Scope) -> Iterator[None]:
         """The inside of a function; `name` is empty where nobody can call it by one."""
-        before = self.body, self.body_scope, self.subjects, self.for_effect
-        self.subjects, self.for_effect = frozenset(), False
+        before = self.body, self.body_scope, self.subjects
+        self.subjects = frozenset()
         if self.body is None and name:
             self.body = self.usage.bodies.setdefault(name, Body(parameters))
             self.body_scope = scope
         with self.scope(scope):
             yield
-        self.body, self.body_scope, self.subjects, self.for_effect = before
+        self.body, self.body_scope, self.subjects = before
 
     def visit_decorators(self, node: "Function | ast.ClassDef") -> None:
         self.visit_all(node.decorator_list)
@@ -313,6 +308,10 @@ class _Reader:
             for name in ast.walk(generator.target)
             if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store)
         }
+        outer = self.elements_of
+        self.elements_of = outer | {
+            name.id: roots(generator.iter) for generator in node.generators for name in roots(generator.target)
+        }
         with self.scope(Scope("comprehension", local)):
             # The targets are local: only what indexes or attributes in them read can matter
             self.visit_targets(first.target)
@@ -322,6 +321,7 @@ class _Reader:
                 self.visit_targets(generator.target)
                 self.visit_all(generator.ifs)
             self.visit_all([node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt])
+        self.elements_of = outer
 
     visit_ListComp = visit_SetComp = visit_DictComp = visit_GeneratorExp = visit_comprehension_like  # noqa: N815
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from grading.statements import RUN_METHODS, Import, Statement
-from grading.usage import Body, Call, Ref
+from grading.usage import Body, Call, Ref, Usage
 
 Symbol = tuple[int, str]  # index of the module, name in it
 _Target = Symbol | int  # what a change reaches: a global, or what the parameter of this position is given
@@ -108,9 +108,8 @@ class Effects:
                 self._bodies[(module, name) if name in usage.binds else name].append((module, body))
         self._summaries = self._summarise()
 
-    def of(self, statement: Statement) -> Effect:
-        """What a statement does when it runs."""
-        module, usage = statement.module, statement.usage
+    def of(self, module: int, usage: Usage) -> Effect:
+        """What a statement of a module does when it runs."""
         found = _Summary()
         changes: dict[Symbol, frozenset[str]] = {}
         may_change: dict[Symbol, frozenset[str]] = {}
@@ -119,10 +118,14 @@ class Effects:
         for call in usage.calls:
             effect = self._of_call(module, call)
             found.add(effect)
-            for targets, noted in ((effect.changes, changes), (effect.may_change, may_change)):
+            owners = frozenset(ref for ref in call.on or () if isinstance(ref, str))
+            for targets, noted, subjects in (
+                (effect.changes, changes, call.subjects),
+                (effect.may_change, may_change, call.subjects | owners),
+            ):
                 for target in targets:
                     if isinstance(target, tuple):
-                        self._note(noted, target, target[1], call.subjects)
+                        self._note(noted, target, target[1], subjects)
             if call.decorates is not None:
                 for symbol in self._attached_to(module, call):
                     self._note(changes, symbol, symbol[1], frozenset())
@@ -195,7 +198,8 @@ class Effects:
             found.may_change.update(self._passed_on(module, call, known, known.may_change, shift))
         is_function = known is not None and not isinstance(key, str) and key not in self._classes
         if call.discarded and call.decorates is None and not is_function and not self._only_shows(module, call):
-            found.may_change.update(self._targets(module, (call.on or frozenset()) | call.given))
+            callee = (frozenset() if key in self._classes else frozenset({call.name})) if call.on is None else call.on
+            found.may_change.update(self._targets(module, callee | call.given))
         if call.decorates is not None and not is_function:
             found.may_change.update(self._targets(module, call.on or frozenset()))
         return found

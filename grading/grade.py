@@ -166,7 +166,7 @@ def _grade(
             graded_at=datetime.now(UTC),
         )
         submitted = generation.submitted if generation else None
-        hyperparameters = read_hyperparameters(hand_in, pack, submitted)
+        hyperparameters = read_hyperparameters(hand_in, answers.answers, pack, submitted)
         report = score_report(pack, blanks, training, generation, answers.notices, provenance, hyperparameters)
     return Grading(report=report, artifacts=artifacts)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from grading.hand_in import HandIn
+from grading.harvest import Answer
 from grading.report import GenerationRun, HyperParameter
 from grading.source import parse
 from reference.pack import Pack
@@ -90,15 +91,24 @@ class _Setting:
     place: str
 
 
-def read_hyperparameters(hand_in: HandIn, pack: Pack, generation: GenerationRun | None) -> list[HyperParameter]:
+def read_hyperparameters(
+    hand_in: HandIn, answers: Mapping[str, Answer], pack: Pack, generation: GenerationRun | None
+) -> list[HyperParameter]:
     """The values that a hand-in sets, the later one where there are several, and what to know about them.
 
-    A value that the starter has too is the assignment's, and nothing is said about it. `generation` is the run as
-    submitted, against whose accuracy nothing is said either. Nothing is run.
+    What is a blank has the value of its answer, by id: the one in force. A value that the starter has too is the
+    assignment's, and nothing is said about it. `generation` is the run as submitted, against whose accuracy nothing is
+    said either. Nothing is run.
     """
     given = _settings([(pack.starter(".py").name, 1, pack.starter(".py").read_text(encoding="utf-8"))])
     pieces = [piece for file in hand_in.files for piece in file.pieces if piece.fault is None]
     found = _settings([(piece.label, piece.line, piece.source) for piece in pieces])
+    for name, rule in _RULES.items():
+        for answer in (answers[alias] for alias in rule.assigned_to if alias in answers):
+            setting = _settings([(chunk.file, chunk.line, chunk.source) for chunk in answer.chunks]).get(name)
+            found.pop(name, None)
+            if setting is not None:
+                found[name] = setting
     passing = generation if generation is not None and generation.passed else None
     return [
         _describe(name, found[name], passing)

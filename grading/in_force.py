@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from grading.reaching import Flow, Function, Loop, Origin, Value, argument, best
+from grading.assignments import Origin, argument, default_of_parameter
+from grading.placeholders import Function
+from grading.reaching import Flow, Loop, Value, best
+from grading.statements import Statement
 from reference.pack import Blank, Pack
 
 MAX_CALLS = 20  # that are looked at, the latest first; a notebook trains once or twice
@@ -30,10 +33,12 @@ class Parameter:
 
 @dataclass(frozen=True, kw_only=True)
 class InForce:
-    """What a blank's value is where it counts. All None: there is no such place."""
+    """What a blank's value is where it counts."""
 
     value: Value | None = None
-    unknown_at: ast.AST | None = None  # a call at which the value depends on how the code runs
+    otherwise: Value | None = None  # the value that is taken under another name, as a try; for want of a better one
+    is_unknown: bool = False  # it counts somewhere, but depends there on how the code runs
+    blocks: frozenset[Statement] = frozenset()  # at top level, in which it counts
     elsewhere: frozenset[ast.AST] = frozenset()  # statements that give the name its value for other purposes
 
 
@@ -61,17 +66,16 @@ class _Finder:
             calls = self._sorted([*calls, *self._handed_over()])
         else:
             calls = self._training(calls) or self._training(takers) or [c for c in calls if not self._is_dry(c)]
-        values: list[Value] = []
-        unknown: ast.AST | None = None
-        for call in reversed(calls[-MAX_CALLS:]):
-            found = best(self._values(call))
-            if found is not None:
-                values.append(found)
-            else:
-                unknown = unknown or call
-        elsewhere = self._elsewhere(takers, values)
+        calls = calls[-MAX_CALLS:]
+        values = [value for call in reversed(calls) if (value := best(self._values(call))) is not None]
         own = [value for value in values if not self.taken_directly or not value.names.isdisjoint(self.blank.names)]
-        return InForce(value=_latest(own) or _latest(values), unknown_at=unknown, elsewhere=elsewhere)
+        return InForce(
+            value=_latest(own),
+            otherwise=_latest(values),
+            is_unknown=bool(calls) and not values,
+            blocks=frozenset(self.flow.root(call) for call in calls),
+            elsewhere=self._elsewhere(takers, values),
+        )
 
     # -- calls
 
@@ -177,14 +181,12 @@ class _Finder:
 
     def _default(self) -> Value | None:
         definition = self._definition()
-        if definition is None:
-            return None
         _, names = self._names_of_parameter()
-        positional = [*definition.args.posonlyargs, *definition.args.args]
-        for item, default in zip(positional[::-1], definition.args.defaults[::-1], strict=False):
-            if item.arg in names:
-                return Value(expression=default, at=definition, default_of=definition.name)
-        return None
+        defaults = [default_of_parameter(definition, name) for name in sorted(names)] if definition is not None else []
+        default = next((value for value in defaults if value is not None), None)
+        if definition is None or default is None:
+            return None
+        return Value(expression=default, at=definition, default_of=definition.name)
 
     def _taker(self, call: ast.Call) -> ast.Call | None:
         """The call whose result goes into this one: the context's, out of which a loss is made."""

@@ -18,6 +18,9 @@ NOWHERE = "but never defined or imported."  # ends advice that says no more than
 # How alike a misspelt name must be (difflib's ratio): `sampel_w` for `sample_w`, but not `q` for `w`
 _LIKE_A_NAME = 0.8
 
+# From an answer back to the helper module: `ddpm = ddpm_utils.DDPM(B, device)` and `return ddpm.q(x_0, t)` take 6
+MAX_STEPS = 12
+
 # How students of the course import what they use most; for advice on a missing import.
 _IMPORTS = {
     "torch": "import torch",
@@ -81,13 +84,13 @@ class Missing:
                 )
             if inner is not None and (blank.kind in ("tensor", "number") or inner.what == "definition"):
                 return f" There is one inside `{inner.container}` ({inner.place}): define it at the left margin."
-        if found is not None and found.value is not None and found.value.default_of is not None:
-            function = found.value.default_of
+        if found is not None and found.otherwise is not None and found.otherwise.default_of is not None:
+            function, place = found.otherwise.default_of, self.places.in_force_at[blank.id]
             return (
-                f" Where it counts, its value is the default of a parameter of `{function}`: "
+                f" Where it counts, its value is the default of a parameter of `{function}` ({place}): "
                 "give it its value in a line of its own, at the left margin."
             )
-        if found is not None and found.unknown_at is not None:
+        if found is not None and found.is_unknown:
             return (
                 f" Where `{blank.in_force_at}` is called, its value depends on how your code runs: "
                 "give it one value in a line of its own, at the left margin."
@@ -160,7 +163,7 @@ class Missing:
         stub = self.modules.stub_of(module, name)
         return stub if stub in self._helpers else None
 
-    def _source(self, module: int, value: ast.expr, inner: dict[str, ast.expr], steps: int = 5) -> str | None:
+    def _source(self, module: int, value: ast.expr, inner: dict[str, ast.expr], steps: int = MAX_STEPS) -> str | None:
         """The helper module that a value is made from, as far as a few assignments tell."""
         if steps == 0:
             return None
@@ -171,6 +174,8 @@ class Missing:
                     return self._source(module, inner[name], rest, steps - 1)
                 if (helper := self._helper(module, name)) is not None:
                     return helper
+                if name in self.places.blanks or name in self.places.givens:
+                    return None  # another answer, which is judged by itself
                 symbol = self.modules.lookup(module, name)
                 bound = self.modules.bindings.get(symbol, []) if symbol is not None else []
                 if bound and isinstance(bound[-1].node, ast.Assign):

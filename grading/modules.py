@@ -9,7 +9,7 @@ import builtins
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Collection, Container, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import PurePosixPath
@@ -20,7 +20,7 @@ from grading.hand_in import HandIn
 from grading.outcomes import BadInput
 from grading.rename import rename, without
 from grading.source import Piece
-from grading.statements import LAZY, Import, Statement, read_statements
+from grading.statements import LAZY, Compound, Import, Statement, read_statements
 from grading.usage import dotted as dotted_text
 from sandbox.program import Chunk
 
@@ -61,6 +61,7 @@ class Modules:
                 f"There are more than {MAX_STATEMENTS} statements in what was handed in. "
                 "Delete what belongs to no answer, such as data written out as code."
             )
+        self._bound = [set().union(*(statement.usage.binds for statement in statements)) for statements in read]
         self.statements = self._in_order(read)
         for statement in self.statements:
             for name in statement.usage.binds:
@@ -69,8 +70,12 @@ class Modules:
         self._borrowed: set[Symbol] = set()
         self._fixed: Container[str] = ()
         self.new_names: dict[Symbol, str] = {}  # of what has another name in chunks than in its module
-        effects = Effects(self.statements, self, entry_points)
-        self.effects = {statement: effects.of(statement) for statement in self.statements if not statement.is_run}
+        self._effects = Effects(self.statements, self, entry_points)
+        self.effects = {
+            statement: self._effects.of(statement.module, statement.usage)
+            for statement in self.statements
+            if not statement.is_run
+        }
         self._bind_through_calls()
 
     @property
@@ -148,12 +153,13 @@ class Modules:
             return None
         alias = node.names[0]
         base = node.module or ""
+        target = self._find(base, index, relative=node.level > 0) if base else None
         inner = self._find(f"{base}.{alias.name}" if base else alias.name, index, relative=node.level > 0)
-        if inner is not None and alias.name != "*":
+        is_name = target is not None and alias.name in self._bound[target]  # `from UNet import UNet`
+        if inner is not None and alias.name != "*" and not is_name:
             self._siblings[index, alias.asname or alias.name] = inner
             self._prefixes[index][alias.asname or alias.name] = inner
             return inner
-        target = self._find(base, index, relative=node.level > 0) if base else None
         if target is None:
             if alias.name == "*":
                 self.stars[index].append(statement)
@@ -327,8 +333,9 @@ class Modules:
         concealed = {name: new for name, new in concealed.items() if name in hidden and name not in names}
         names |= {name: new for name, new in concealed.items() if name in statement.usage.targets}
         source = statement.source
-        if concealed:
-            source = without(source, partial(self._is_for_others, concealed.keys()))
+        if isinstance(statement.node, Compound | ast.FunctionDef):
+            others = hidden if isinstance(statement.node, Compound) else hidden & statement.usage.binds_later
+            source = without(source, partial(self._is_for_others, statement.module, others)) if others else source
         if names or concealed or dotted:
             source = rename(source, names, concealed, dotted)
         line = statement.line
@@ -336,12 +343,16 @@ class Modules:
             line, source = line - 1, f"{LAZY}\n{source}"
         return Chunk(file=statement.file, line=line, source=source, optional=optional)
 
-    def _is_for_others(self, concealed: Collection[str], assignment: ast.stmt) -> bool:
-        """Whether an assignment in a block is to concealed names alone, and changes what it must not on the way."""
-        found = usage(assignment)
-        if not found.binds or not found.binds <= set(concealed):
+    def _is_for_others(self, module: int, hidden: frozenset[str], inner: ast.stmt) -> bool:
+        """Whether a statement in a block changes objects of these names, or others on the way, and does no more."""
+        found = usage(inner)
+        changes = self._effects.of(module, found).changes
+        if not found.binds <= hidden or not (changes or isinstance(inner, ast.AugAssign)):
             return False
-        return isinstance(assignment, ast.AugAssign) or any(name in self._fixed for name in found.in_passing)
+        return all(
+            name in hidden or (name in self._fixed and bool(subjects) and subjects <= hidden)
+            for (_, name), subjects in changes.items()
+        )
 
 
 # --- reading ----------------------------------------------------------------------------------------------------

@@ -36,6 +36,7 @@ class Places:
         self._files = range(files)
         self.pack = pack
         self.in_force: dict[str, InForce] = {}
+        self.in_force_at: dict[str, str] = {}  # file and line of a value that does not count as an answer
         self._lookalikes = _lookalikes(pack.solution, pack.version)
         self._starter = starter_definitions(pack)
         self.borrowed: dict[str, list[str]] = {}  # givens that modules were to bring that were not handed in
@@ -71,7 +72,7 @@ class Places:
     def _given_names(self) -> dict[str, str]:
         """Canonical name of a given, by every name that stands for one here.
 
-        An alias may be something else (`B` a batch size) where the canonical name is defined too.
+        An alias may be something else (`B` a batch size) where its module defines the canonical name too.
         """
         names: dict[str, str] = {}
         for given in self.pack.file.givens:
@@ -83,7 +84,8 @@ class Places:
                 something_else = bool(others) and all(
                     _is_import_or_definition(statement) or kind_of(statement.node) != "unknown" for statement in others
                 )
-                if not something_else and not (bound and others):
+                beside = {statement.module for statement in bound} & {statement.module for statement in others}
+                if not something_else and not beside:
                     names[alias] = given.name
         return names | self._givens_of_missing_modules()
 
@@ -170,19 +172,22 @@ class Places:
         if value is not None and value.filled and value.default_of is None:
             return self._place_of(blank, value, flow)
         # A placeholder or a default where it counts, or nothing that could be told: another definition, if there is one
-        # that is not there for something else. The last one, outside of loops if possible
+        # that neither something else uses nor stands in the same loop, behind; outside of loops if possible
         full = [
             (flow.is_taken_out(statement), -statement.order, name, statement)
             for name in blank.names
             for statement in self.direct(name)
             if self.unfilled_line(blank, statement) is None and statement.node not in found.elsewhere
+            if not flow.is_taken_out(statement) or flow.root(statement.node) not in found.blocks
         ]
         if full:
             _, _, name, last = min(full, key=lambda item: item[:2])
             return self._bound(name, last)
-        if value is not None and value.default_of is None:
-            return self._place_of(blank, value, flow)
-        return self.by_blank[blank.id] if found.unknown_at is None and value is None else None
+        other = found.otherwise
+        if other is not None and other.default_of is None and (other.filled or value is not None):
+            return self._place_of(blank, other if other.filled else value or other, flow)
+        self.in_force_at[blank.id] = "" if other is None else _place_of_node(flow, other.at)
+        return None if found.blocks else self.by_blank[blank.id]
 
     def _bound(self, name: str, last: Statement) -> Place:
         statements = [item for item in self.direct(name) if item.module == last.module]
@@ -193,6 +198,10 @@ class Places:
     def _place_of(self, blank: Blank, value: Value, flow: Flow) -> Place:
         if value.bound is not None and isinstance(value.expression, ast.Name):
             return self._bound(value.expression.id, value.bound)
+        for name in blank.names:
+            for statement in self.direct(name):
+                if statement.node is value.at and _assigns_just(statement.node, value.expression):
+                    return Place(symbol=(statement.module, name), statements=(statement,), written=True)
         root, place = flow.root(value.at), self.by_blank[blank.id]
         name = blank.id if place is None else place.symbol[1]
         source = f"{name} = {ast.unparse(value.expression)}\n"
@@ -208,6 +217,8 @@ class Places:
             source=source,
             usage=usage(node),
         )
+        self.modules.bindings[root.module, name].append(statement)
+        self.modules.bindings[root.module, name].sort(key=lambda item: item.order)
         return Place(symbol=(root.module, name), statements=(statement,), written=True)
 
     # -- classes under a wrong name
@@ -228,7 +239,8 @@ class Places:
             if blank_id is None or blank_id not in places or places[blank_id] is not None:
                 continue
             where = f"{statement.file}, line {statement.line_of(node.lineno)}"
-            note = f"Found under another name: the class `{node.name}` ({where}) looks like a `{blank_id}`. Rename it."
+            looks = f"the class `{node.name}` ({where}) looks like {with_article(blank_id)}"
+            note = f"Found under another name: {looks}. Rename it."
             if rival is None:
                 places[blank_id] = self._rename_everywhere(statement, node.name, blank_id, note)
                 taken[node.name] = blank_id
@@ -271,8 +283,21 @@ class Places:
             place = self.by_blank[blank_id]
             if around == blank_id and place is not None:  # each of them has the name of another
                 back = "the other way round" if looks_like[other] == blank_id else "others have each other's names too"
-                note = f"The class called `{blank_id}` looks like a `{other}`, and {back}: give each its own name."
-                self.by_blank[blank_id] = replace(place, note=note)
+                looks = f"The class called `{blank_id}` looks like {with_article(other)}"
+                self.by_blank[blank_id] = replace(place, note=f"{looks}, and {back}: give each its own name.")
+
+
+def _assigns_just(node: ast.stmt, value: ast.expr) -> bool:
+    """Whether a statement says so itself, with no name to follow and nothing else to assign to."""
+    match node:
+        case ast.Assign(targets=[ast.Name()], value=written):
+            return ast.dump(written) == ast.dump(value)
+    return False
+
+
+def _place_of_node(flow: Flow, node: ast.AST) -> str:
+    root = flow.root(node)
+    return f"{root.file}, line {root.line_of(getattr(node, 'lineno', root.node.lineno))}"
 
 
 def starter_definitions(pack: Pack) -> Mapping[str, ast.stmt]:
@@ -295,6 +320,11 @@ def _starter_definitions(starter: Path, version: str) -> Mapping[str, ast.stmt]:
 def _lookalikes(solution: Path, version: str) -> Lookalikes:  # noqa: ARG001 (a part of the cache's key)
     tree = ast.parse(solution.read_text(encoding="utf-8"))
     return Lookalikes({node.name: node for node in tree.body if isinstance(node, ast.ClassDef)})
+
+
+def with_article(name: str) -> str:
+    """The name of a class in a sentence: "a `DownBlock`", "an `UpBlock`", "a `UNet`"."""
+    return f"an `{name}`" if name[0] in "AEIOU" and name[1:2].islower() else f"a `{name}`"
 
 
 def _class_name(statement: Statement) -> str | None:

@@ -8,31 +8,36 @@ stands below a point counts only where nothing else is found. Nothing is run.
 import ast
 import copy
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
+from grading.assignments import (
+    Origin,
+    argument,
+    assigned,
+    before_in_block,
+    bound_by,
+    default_of_parameter,
+    is_in,
+    is_unfilled,
+    left_by,
+    left_by_block,
+    parameter_names,
+    position_of,
+)
+from grading.effects import Symbol
 from grading.modules import Modules
-from grading.placeholders import is_empty_value, placeholder_line
+from grading.placeholders import Function
 from grading.statements import Statement
+from grading.usage import dotted
 
 MAX_STEPS = 20  # from one definition to the next; a notebook's own loop takes two or three
 MAX_VALUES = 8  # that may reach one point; whoever writes more branches computes the value while the code runs
 MAX_SEARCHES = 2_000  # in one hand-in; the course's notebook takes 20
-MAX_NODES = 200  # of an expression that takes another one in; a configuration's `cfg.training.drop_prob` has four
+MAX_NODES = 100  # of an expression that takes another one in; a configuration's `cfg.training.drop_prob` has four
 
-Function = ast.FunctionDef | ast.AsyncFunctionDef
 Loop = ast.For | ast.AsyncFor | ast.While
 _Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
-
-
-@dataclass(frozen=True, kw_only=True)
-class Origin:
-    """One thing that a name may stand for at some point."""
-
-    expression: ast.expr
-    at: ast.AST  # the point at which the expression is evaluated
-    whole: bool = True  # False: the name is a part of it, or changes from turn to turn of a loop
-    default_of: str | None = None  # the function whose parameter has it as its default
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +53,7 @@ class Value:
     @property
     def filled(self) -> bool:
         node = self.expression if self.bound is None else self.bound.node
-        return placeholder_line(node) is None and not is_empty_value(node)
+        return not is_unfilled(node)
 
     @property
     def is_zero(self) -> bool:
@@ -73,6 +78,7 @@ class Flow:
         self._starts: dict[Statement, int] = {}  # order of the first statement that was taken out of a block
         self._sites: dict[Function, list[ast.Call]] = {}
         self._binders: dict[str, set[ast.AST]] = defaultdict(set)  # the nodes that bind a name, and those around them
+        self._runs = [statement for statement in modules.statements if statement.is_run]
         self._searches = 0
         inside: set[ast.AST] = set()
         for statement in modules.statements:
@@ -138,8 +144,18 @@ class Flow:
     def function_around(self, node: ast.AST) -> Function | None:
         """The innermost function whose body a node stands in."""
         return next(
-            (outer for inner, outer in self.around(node) if isinstance(outer, Function) and _is_in(inner, outer.body)),
+            (outer for inner, outer in self.around(node) if isinstance(outer, Function) and is_in(inner, outer.body)),
             None,
+        )
+
+    def is_defined_inside(self, name: str, at: ast.AST) -> bool:
+        """Whether a function around a point defines or imports a name: nothing outside of it can use that."""
+        return any(
+            name in _defined_names(node)
+            for _, outer in self.around(at)
+            if isinstance(outer, Function)
+            for node in ast.walk(outer)
+            if node is not outer
         )
 
     def sites(self, function: Function) -> list[ast.Call]:
@@ -162,9 +178,9 @@ class Flow:
             for site in self._sites_where(name, function):
                 origins += self.origins(name, site, steps + 1)
         elif root is not None:
-            for statement in reversed(self._bindings(name, root.module, self.start(root))):
-                if (value := _assigned(statement.node, name)) is not None:
-                    origins.append(value)
+            for statement in self._bindings(name, root.module, self.start(root)):
+                origins += left_by(statement.node, name, self._binders[name])[0][::-1]
+                if not statement.is_run:
                     break
         return origins[:MAX_VALUES]
 
@@ -177,16 +193,16 @@ class Flow:
         binders = self._binders[name]
         for inner, outer in self.around(at):
             if isinstance(inner, ast.stmt) and not (isinstance(outer, ast.ClassDef) and isinstance(inner, Function)):
-                values, surely = _left_by_block(_before(inner, outer), name, binders)
+                values, surely = left_by_block(before_in_block(inner, outer), name, binders)
                 found += values
                 if surely:
                     return found, None, None
-            if (bound := _bound_by(outer, inner, name)) is not None:
+            if (bound := bound_by(outer, inner, name)) is not None:
                 return [*found, bound], None, None
-            if isinstance(outer, Function) and _is_in(inner, outer.body):
-                if name in _parameters(outer):
+            if isinstance(outer, Function) and is_in(inner, outer.body):
+                if name in parameter_names(outer):
                     return found + self._arguments(outer, name), None, None
-                below, _ = _left_by_block(outer.body, name, binders)  # bound in the turn before
+                below, _ = left_by_block(outer.body, name, binders)  # bound in the turn before
                 if below and not found:
                     found = below
                 if found:
@@ -200,10 +216,10 @@ class Flow:
         found: list[Origin] = []
         offset = 1 if isinstance(self.parents.get(function), ast.ClassDef) else 0
         for site in self.sites(function):
-            given = argument(site, _position(function, name, offset), {name})
+            given = argument(site, position_of(function, name, offset), {name})
             if given is not None:
                 found.append(Origin(expression=given, at=site))
-        default = _default(function, name)
+        default = default_of_parameter(function, name)
         if not found and default is not None:
             found.append(Origin(expression=default, at=function, default_of=function.name))
         return found
@@ -218,14 +234,22 @@ class Flow:
         ]
 
     def _bindings(self, name: str, module: int, before: int) -> list[Statement]:
-        """The statements at top level that bind a name before some order."""
+        """The statements at top level that bind a name before some order, the latest first; blocks that run among them.
+
+        What was taken out of such a block is left to the block.
+        """
         symbol = self.modules.lookup(module, name)
-        return [
+        if symbol is None:
+            return []
+        simple = [
             statement
-            for statement in (self.modules.bindings.get(symbol, []) if symbol is not None else [])
-            if statement.order < before and not statement.is_run and symbol is not None
+            for statement in self.modules.bindings.get(symbol, [])
+            if not statement.is_run and not self.is_taken_out(statement)
             if not self.modules.is_incidental(statement, symbol[1])
         ]
+        binders = self._binders[symbol[1]]
+        runs = [item for item in self._runs if item.module == symbol[0] and item.node in binders]
+        return sorted((item for item in simple + runs if item.order < before), key=lambda item: -item.order)
 
     # -- values
 
@@ -235,6 +259,13 @@ class Flow:
             return []
         if isinstance(expression, ast.Name):
             return self._values_of_name(expression, at, steps)
+        if isinstance(expression, ast.IfExp):
+            branches = (expression.body, expression.orelse)
+            return [value for branch in branches for value in self.values(branch, at, steps + 1)][:MAX_VALUES]
+        if (elsewhere := self._in_other_module(expression, self.root(at).module)) is not None:
+            name = ast.copy_location(ast.Name(id=elsewhere[1], ctx=ast.Load()), expression)
+            values = self._values_at_top(name, at, elsewhere[0], self.start(self.root(at)), steps + 1)
+            return [replace(value, names=value.names | {name.id}) for value in values]
         attribute = self._values_of_attribute(expression, at, steps)
         if attribute is not None:
             return attribute
@@ -242,9 +273,6 @@ class Flow:
         closed = closer.visit(copy.deepcopy(expression))
         if not closer.failed and isinstance(closed, ast.expr) and sum(1 for _ in ast.walk(closed)) <= MAX_NODES:
             return [Value(expression=closed, at=at, default_of=closer.default_of, names=frozenset(closer.names))]
-        if isinstance(expression, ast.IfExp):
-            branches = (expression.body, expression.orelse)
-            return [value for branch in branches for value in self.values(branch, at, steps + 1)][:MAX_VALUES]
         return []
 
     def _values_of_name(self, name: ast.Name, at: ast.AST, steps: int) -> list[Value]:
@@ -265,15 +293,32 @@ class Flow:
         return [replace(value, names=value.names | {name.id}) for value in values[:MAX_VALUES]]
 
     def _values_at_top(self, name: ast.Name, at: ast.AST, module: int, before: int, steps: int) -> list[Value]:
-        statements = self._bindings(name.id, module, before)
-        filled = [item for item in statements if placeholder_line(item.node) is None and not is_empty_value(item.node)]
-        last = next(iter([*reversed(filled), *reversed(statements)]), None)
-        if name.id in self.ends:
-            return [] if last is None else [Value(expression=name, at=last.node, bound=last)]
-        origin = None if last is None else _assigned(last.node, name.id)
-        if last is not None and origin is not None and origin.whole:
-            return self.values(origin.expression, last.node, steps + 1)
-        return [Value(expression=name, at=at)]
+        values: list[Value] = []
+        for statement in self._bindings(name.id, module, before):
+            origins = left_by(statement.node, name.id, self._binders[name.id])[0] if statement.is_run else []
+            for origin in reversed(origins):
+                values += self.values(origin.expression, origin.at, steps + 1) if origin.whole else []
+            if statement.is_run:
+                continue  # it may have been left out: `if TRAIN:`
+            origin_at_top = assigned(statement.node, name.id)
+            is_of_other = (
+                origin_at_top is not None and self._in_other_module(origin_at_top.expression, module) is not None
+            )
+            if name.id in self.ends and not is_of_other:
+                values.append(Value(expression=name, at=statement.node, bound=statement))
+            elif origin_at_top is not None and origin_at_top.whole:
+                values += self.values(origin_at_top.expression, statement.node, steps + 1)
+            else:
+                values.append(Value(expression=name, at=at))
+            if not is_unfilled(statement.node):
+                break
+        return values if values or name.id in self.ends else [Value(expression=name, at=at)]
+
+    def _in_other_module(self, expression: ast.expr, module: int) -> Symbol | None:
+        """What `config.c_drop_prob` means, where `config` was handed in too."""
+        text = dotted(expression) if isinstance(expression, ast.Attribute) else None
+        symbol = None if text is None else self.modules.resolve_dotted(module, text)
+        return None if symbol is None or symbol[0] == module else symbol
 
     def _values_of_attribute(self, expression: ast.expr, at: ast.AST, steps: int) -> list[Value] | None:
         """Of `self.drop_prob`: what the class assigns to it. None: it is no attribute of the method's own object."""
@@ -281,13 +326,17 @@ class Flow:
         owner = None if method is None else self.parents.get(method)
         if not isinstance(expression, ast.Attribute) or not isinstance(expression.value, ast.Name):
             return None
-        if method is None or not isinstance(owner, ast.ClassDef) or _parameters(method)[:1] != [expression.value.id]:
+        if (
+            method is None
+            or not isinstance(owner, ast.ClassDef)
+            or parameter_names(method)[:1] != [expression.value.id]
+        ):
             return None
         values: list[Value] = []
         for node in ast.walk(owner):
             if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
                 targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-                in_class = _is_in(node, owner.body)
+                in_class = is_in(node, owner.body)
                 for target in targets:
                     of_object = isinstance(target, ast.Attribute) and target.attr == expression.attr
                     if of_object or (in_class and isinstance(target, ast.Name) and target.id == expression.attr):
@@ -325,6 +374,7 @@ class _Closer(ast.NodeTransformer):
         found, function, _ = self.flow._search(node.id, self.at)
         sites = [] if function is None else self.flow.sites(function)
         if not found and not any(self.flow._search(node.id, site)[0] for site in sites):
+            self.failed = self.failed or self.flow.is_defined_inside(node.id, self.at)
             return node  # stands at top level
         return self._put(node, best(self.flow._values_of_name(node, self.at, self.steps + 1)))
 
@@ -337,142 +387,10 @@ class _Closer(ast.NodeTransformer):
         return copy.deepcopy(value.expression)
 
 
-def argument(call: ast.Call, position: int | None, names: Collection[str]) -> ast.expr | None:
-    """What a call gives for a parameter at this position, 0-based, or of one of these names."""
-    for keyword in call.keywords:
-        if keyword.arg in names:
-            return keyword.value
-    if position is None or any(isinstance(given, ast.Starred) for given in call.args[: position + 1]):
-        return None
-    return call.args[position] if position < len(call.args) else None
-
-
-def _is_in(node: ast.AST, body: Collection[ast.stmt]) -> bool:
-    return any(node is child for child in body)
-
-
-def _before(node: ast.stmt, parent: ast.AST) -> list[ast.stmt]:
-    """The statements before one in its block."""
-    for field in ("body", "orelse", "finalbody"):
-        block = getattr(parent, field, None)
-        if isinstance(block, list):
-            for index, child in enumerate(block):
-                if child is node:
-                    return block[:index]
-    return []
-
-
-def _bound_by(outer: ast.AST, inner: ast.AST, name: str) -> Origin | None:
-    """Where a loop, a `with`, a comprehension or a lambda around a point binds a name for it."""
-    match outer:
-        case ast.For() | ast.AsyncFor() if inner is not outer.iter and _names_in(outer.target, name):
-            return Origin(expression=outer.iter, at=outer, whole=False)
-        case ast.With() | ast.AsyncWith():
-            for item in outer.items:
-                if item.optional_vars is not None and inner is not item and _names_in(item.optional_vars, name):
-                    return Origin(expression=item.context_expr, at=outer, whole=False)
-        case ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
-            for generator in outer.generators:
-                if _names_in(generator.target, name):
-                    return Origin(expression=generator.iter, at=outer, whole=False)
-        case ast.Lambda() if name in {item.arg for item in ast.walk(outer.args) if isinstance(item, ast.arg)}:
-            return Origin(expression=ast.Constant(...), at=outer, whole=False)
-    return None
-
-
-def _left_by_block(block: Sequence[ast.stmt], name: str, binders: Collection[ast.AST]) -> tuple[list[Origin], bool]:
-    """What a block may have assigned to a name once it is done, the nearest first; and whether it surely has.
-
-    `binders` are the nodes that bind the name, and all nodes around these.
-    """
-    found: list[Origin] = []
-    for statement in reversed(block):
-        values, surely = _left_by(statement, name, binders) if statement in binders else ([], False)
-        found += values
-        if surely:
-            return found, True
-    return found, False
-
-
-def _left_by(statement: ast.stmt, name: str, binders: Collection[ast.AST]) -> tuple[list[Origin], bool]:
-    def left_by(block: Sequence[ast.stmt]) -> tuple[list[Origin], bool]:
-        return _left_by_block(block, name, binders)
-
-    match statement:
-        case ast.If():
-            body, in_body = left_by(statement.body)
-            other, in_other = left_by(statement.orelse)
-            return other + body, in_body and in_other
-        case ast.For() | ast.AsyncFor() | ast.While():
-            found, _ = left_by(statement.body)
-            if not isinstance(statement, ast.While) and _names_in(statement.target, name):
-                found.append(Origin(expression=statement.iter, at=statement, whole=False))
-            return found, False
-        case ast.With() | ast.AsyncWith():
-            return left_by(statement.body)
-        case ast.Try() | ast.TryStar():
-            found, surely = left_by([*statement.body, *statement.orelse])
-            last, at_last = left_by(statement.finalbody)
-            handled = [value for handler in statement.handlers for value in left_by(handler.body)[0]]
-            return handled + found + last, surely or at_last
-        case ast.Match():
-            return [value for case in statement.cases for value in left_by(case.body)[0]], False
-        case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
-            return [], False
-    origin = _assigned(statement, name)
-    # A placeholder counts as if its line were not there
-    unfilled = placeholder_line(statement) is not None or is_empty_value(statement)
-    return ([] if origin is None else [origin]), origin is not None and not unfilled
-
-
-def _assigned(statement: ast.stmt, name: str) -> Origin | None:
-    """What a simple statement assigns to a name."""
-    match statement:
-        case ast.Assign(targets=targets, value=value):
-            for target in targets:
-                if isinstance(target, ast.Name) and target.id == name:
-                    return Origin(expression=value, at=statement)
-                if isinstance(target, ast.Tuple | ast.List) and _names_in(target, name):
-                    return _unpacked(statement, target, value, name)
-        case ast.AnnAssign(target=ast.Name(id=target_name), value=ast.expr() as value) if target_name == name:
-            return Origin(expression=value, at=statement)
-        case ast.AugAssign(target=ast.Name(id=target_name)) if target_name == name:
-            # As an expression of its own: `p *= 0.5` leaves `p * 0.5`
-            before = ast.copy_location(ast.Name(id=name, ctx=ast.Load()), statement)
-            both = ast.BinOp(left=before, op=statement.op, right=statement.value)
-            return Origin(expression=ast.copy_location(both, statement), at=statement)
-    for node in ast.walk(statement):
-        if isinstance(node, ast.NamedExpr) and node.target.id == name:
-            return Origin(expression=node.value, at=statement)
-    return None
-
-
-def _unpacked(statement: ast.stmt, target: ast.Tuple | ast.List, value: ast.expr, name: str) -> Origin:
-    if isinstance(value, ast.Tuple | ast.List) and len(value.elts) == len(target.elts):
-        for one, other in zip(target.elts, value.elts, strict=True):
-            if isinstance(one, ast.Name) and one.id == name:
-                return Origin(expression=other, at=statement)
-    return Origin(expression=value, at=statement, whole=False)
-
-
-def _names_in(target: ast.AST, name: str) -> bool:
-    return any(isinstance(node, ast.Name) and node.id == name for node in ast.walk(target))
-
-
-def _parameters(function: Function) -> list[str]:
-    arguments = function.args
-    return [item.arg for item in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)]
-
-
-def _position(function: Function, name: str, offset: int) -> int | None:
-    """The position of a parameter in calls, 0-based; None where it can be given by name alone."""
-    names = [item.arg for item in (*function.args.posonlyargs, *function.args.args)]
-    return names.index(name) - offset if name in names and names.index(name) >= offset else None
-
-
-def _default(function: Function, name: str) -> ast.expr | None:
-    arguments = function.args
-    positional = [*arguments.posonlyargs, *arguments.args]
-    defaults = dict(zip([item.arg for item in positional][::-1], arguments.defaults[::-1], strict=False))
-    named = {item.arg: value for item, value in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True) if value}
-    return (defaults | named).get(name)
+def _defined_names(node: ast.AST) -> set[str]:
+    match node:
+        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+            return {name}
+        case ast.Import(names=aliases) | ast.ImportFrom(names=aliases):
+            return {alias.asname or alias.name.split(".")[0] for alias in aliases}
+    return set()

@@ -40,14 +40,16 @@ def rename_in(statement: ast.stmt, names: Mapping[str, str]) -> ast.stmt:
 
 
 def without(source: str, dropped: Callable[[ast.stmt], bool]) -> str:
-    """A block or a definition with `pass` for the assignments inside that are `dropped`; lines stay where they are."""
-    tree = parse(source)
-    found = [
-        node
-        for outer in tree.body
-        for node in ast.walk(outer)
-        if node is not outer and isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign) and dropped(node)
-    ]
+    """A block or a function with `pass` for the simple statements in it that are `dropped`; lines stay as they are."""
+    found: list[ast.stmt] = []
+    todo: list[ast.AST] = list(parse(source).body)
+    while todo:
+        for node in ast.iter_child_nodes(todo.pop()):
+            if isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign | ast.Expr):
+                if dropped(node):
+                    found.append(node)
+            elif not isinstance(node, ast.expr | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                todo.append(node)
     if not found:
         return source
     lines = source.split("\n")

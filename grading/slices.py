@@ -163,7 +163,7 @@ class _Cut:
             for _, text in found.dotted:
                 symbol = self.slicer.modules.resolve_dotted(statement.module, text)
                 if symbol is not None:
-                    self.read_symbol(symbol, None)
+                    self.read_symbol(symbol, statement if text.split(".")[0] in found.reads_now else None)
             # A block that binds a given or another blank and then reads it: the binding goes, so the reading matters
             for name in sorted(found.reads - found.reads_now.keys() - found.reads_later.keys() - found.targets):
                 if name in self.slicer.givens or name in self.slicer.blanks:
@@ -208,10 +208,12 @@ class _Cut:
     def _earlier(self, blank_id: str, symbol: Symbol, before: Statement | None) -> tuple[Symbol, list[Statement]]:
         """The answer as a statement meets it: `plain_q = q` takes the q before it, not the last one."""
         place = self.slicer.places.get(blank_id, symbol)
-        if before is None or self.slicer.modules.lookup(*symbol) != place:
+        if before is None:
             return place, []
+        place = self.slicer.modules.lookup(*symbol) or place  # perhaps another module's of that name
         end = min(before.order, max((item.order for item in self.own[blank_id]), default=0))
-        found = [item for item in self.slicer.definition(place, before) if item.order < end]
+        earlier = [item for item in self.slicer.definition(place, before) if item.order < end]
+        found = [item for item in earlier if placeholder_line(item.node) is None]
         self.defining[blank_id].update(found)
         return place, found
 

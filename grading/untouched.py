@@ -12,7 +12,7 @@ from reference.pack import Pack
 
 
 def without_untouched_files(hand_in: HandIn, pack: Pack) -> HandIn:
-    """The hand-in without files that answer nothing and ask for what other files answer, each told in a notice.
+    """The hand-in without files that answer nothing and ask for something that others answer, each told in a notice.
 
     A file that another one imports stays.
     """
@@ -32,11 +32,12 @@ def without_untouched_files(hand_in: HandIn, pack: Pack) -> HandIn:
             for text in _imports(trees[other.name])
             for part in text.split(".")
         }
-        if unfilled and not filled and unfilled <= elsewhere and PurePosixPath(file.name).stem not in imported:
+        asked_elsewhere = not unfilled.isdisjoint(elsewhere)
+        if asked_elsewhere and not filled and PurePosixPath(file.name).stem not in imported:
             kept.remove(file)
             notices.append(
-                f"`{file.name}` was passed over: it holds placeholders and no answers, and what it asks for is filled "
-                "in elsewhere in your hand-in."
+                f"`{file.name}` was passed over: it holds placeholders and no answers, and your answers are elsewhere "
+                "in your hand-in."
             )
     return replace(hand_in, files=tuple(kept), notices=tuple(notices))
 

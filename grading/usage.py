@@ -119,6 +119,10 @@ _MUTATORS = frozenset(
 _MUTATORS_IF_DISCARDED = frozenset({"add", "update", "remove", "discard", "clear", "sort", "reverse", "fill", "put"})
 
 
+# Functions whose use in a statement of its own is to run what they are given to its end
+_CONSUMERS = frozenset({"list", "tuple", "set", "any", "all", "sum", "max", "deque"})
+
+
 def changed_by(call: ast.Call, *, discarded: bool) -> list[ast.expr]:
     """The expressions whose objects a call changes for certain, as far as it can be told without its definition."""
     found: list[ast.expr] = [keyword.value for keyword in call.keywords if keyword.arg == "out"]
@@ -158,6 +162,6 @@ def thrown_away(node: ast.expr) -> list[ast.expr]:
                 todo += [body, other]
             case ast.Await(value=value):
                 todo.append(value)
-            case ast.Call(func=ast.Name(id="list" | "tuple" | "set" | "any" | "all" | "deque"), args=arguments):
+            case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name), args=arguments) if name in _CONSUMERS:
                 todo += arguments
     return found

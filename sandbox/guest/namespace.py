@@ -20,6 +20,8 @@ FUTURE_FLAGS = functools.reduce(
 )
 FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, functools.partial)
 MISSING = object()
+# Loads of one program, of which each but the last meets an optional chunk that raises. One such chunk is rare
+MAX_TRIES = 5
 
 
 class OptionalFault(Exception):  # noqa: N818
@@ -37,9 +39,9 @@ def execute(chunks: list[dict[str, Any]], variables: dict[str, Any]) -> None:
     for chunk in chunks:
         file = chunk["file"]
         source = "\n" * (chunk["line"] - 1) + chunk["source"]
-        code = compile(source, file, "exec", flags=future.get(file, 0), dont_inherit=True)
-        future[file] = code.co_flags & FUTURE_FLAGS
         try:
+            code = compile(source, file, "exec", flags=future.get(file, 0), dont_inherit=True)
+            future[file] = code.co_flags & FUTURE_FLAGS
             exec(code, variables)  # noqa: S102  (what a guest is for)
         except (Exception, SystemExit) as error:
             if chunk["optional"]:
@@ -64,13 +66,15 @@ class Loaded:
         """
         chunks = program["chunks"]
         first: BaseException | None = None
+        tries = 0
         while True:
             try:
                 self._load(program | {"chunks": chunks}, decode)
                 return
             except OptionalFault as fault:
-                # After a second one that raises none of them is worth another try
-                chunks = [c for c in chunks if c is not fault.chunk and not (first and c["optional"])]
+                tries += 1
+                given_up = tries >= MAX_TRIES
+                chunks = [c for c in chunks if c is not fault.chunk and not (given_up and c["optional"])]
                 first = first or fault.error
             except BaseException:
                 if first is None:

@@ -6,7 +6,7 @@ import guests
 import pytest
 import torch
 
-from sandbox.faults import GuestFault
+from sandbox.faults import Ending, GuestFault
 from sandbox.guest_client import Guest
 from sandbox.program import Chunk, Device, Program
 from sandbox.session import Callback
@@ -403,7 +403,21 @@ def test_an_optional_statement_that_raises_is_left_out(guest: Guest) -> None:
         assert session.call("f") == [1, 2]
     with guest.session(guests.LONG, seed=1) as session, pytest.raises(GuestFault) as caught:
         session.load(Program(chunks=(*chunks, chunk(7, "x.add(3)", optional=False))))
-    assert caught.value.line == 3  # the first that went wrong
+    # What is required raises as well, so the first of all is the one to tell
+    assert (caught.value.ending, caught.value.line) == (Ending.RAISED, 3)
+
+
+def test_what_an_optional_statement_did_before_it_raised_is_undone(guest: Guest) -> None:
+    source = "x.append(2)\nraise ValueError"
+    chunks = [Chunk(file="a.py", line=1, source="x = [1]\nbetas += 1")]
+    chunks += [Chunk(file="a.py", line=3, source=source, optional=True)] * 20
+    chunks += [Chunk(file="a.py", line=5, source="def f(): return x, betas")]
+    program = Program(chunks=tuple(chunks), values={"betas": torch.zeros(2)})
+    with guest.session(guests.LONG, seed=1) as session:
+        session.load(program)
+        x, betas = session.call("f")
+        assert x == [1]
+        assert torch.equal(betas, torch.ones(2))
 
 
 def test_a_parser_of_arguments_finds_none(guest: Guest) -> None:

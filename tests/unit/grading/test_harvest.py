@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from grading.hand_in import HandIn, read_hand_in, read_hand_in_files
 from grading.harvest import Answer, Harvest, closure, harvest, pipeline_chunks
 from grading.outcomes import BadInput
+from grading.places import with_article
 from reference.pack import Pack, load_pack
 from sandbox.program import Chunk
 
@@ -645,7 +646,7 @@ def test_a_second_class_of_one_name_is_told_by_its_body(first: str, reference: d
         right, wrong = found.answers[first], found.answers[second]
         assert right.message == ""
         assert f"the class `{first}`" in wrong.message
-        assert f"looks like a `{second}`" in wrong.message
+        assert f"looks like {with_article(second)}" in wrong.message
         assert wrong.line != right.line
         names = run(pipeline_chunks(found, ALL), reference)
         network = names.UNet(150, 1, 16, (16, 24, 32))

@@ -1,8 +1,11 @@
 """Values that a hand-in sets: found in its text, and put into ranges."""
 
+from pathlib import Path
+
 import pytest
 
 from grading.hand_in import read_hand_in, read_hand_in_files
+from grading.harvest import harvest
 from grading.hyperparameters import read_hyperparameters
 from grading.outcomes import Outcome
 from grading.report import GenerationRun, HyperParameter, Interval
@@ -13,7 +16,8 @@ PACK = load_pack("ddpm")
 
 def read(source: str, generation: GenerationRun | None = None) -> dict[str, HyperParameter]:
     hand_in = read_hand_in("solution.py", source.encode())
-    return {entry.name: entry for entry in read_hyperparameters(hand_in, PACK, generation)}
+    answers = harvest(hand_in, PACK).answers
+    return {entry.name: entry for entry in read_hyperparameters(hand_in, answers, PACK, generation)}
 
 
 def run(estimate: float) -> GenerationRun:
@@ -65,7 +69,8 @@ def test_what_is_no_value_is_left_out(source: str) -> None:
 
 def test_the_place_is_the_line_in_the_file_that_sets_it() -> None:
     hand_in = read_hand_in_files([("a.py", b"import torch\n\nw = 3\n"), ("b.py", b"T = 20\n")])
-    places = {entry.name: entry.place for entry in read_hyperparameters(hand_in, PACK, None)}
+    answers = harvest(hand_in, PACK).answers
+    places = {entry.name: entry.place for entry in read_hyperparameters(hand_in, answers, PACK, None)}
     assert places == {"w": "a.py, line 3", "diffusion steps T": "b.py, line 1"}
 
 
@@ -99,6 +104,14 @@ def test_values_of_the_starter_are_the_assignments() -> None:
     assert "lr=2e-3" in starter
     assert read(starter) == {}
     assert read(starter.replace("lr=2e-3", "lr=2e-2"))["learning rate"].value == 2e-2
+
+
+def test_the_share_of_dropped_context_is_the_one_that_is_trained_with() -> None:
+    notebook = (Path(__file__).parents[2] / "hand_ins" / "course_notebook.ipynb").read_bytes()
+    hand_in = read_hand_in("n.ipynb", notebook)
+    entries = read_hyperparameters(hand_in, harvest(hand_in, PACK).answers, PACK, None)
+    (share,) = (entry for entry in entries if entry.name == "share of dropped context")
+    assert (share.value, share.range, share.place) == (0.1, "safe", "n.ipynb, cell 21, line 10")
 
 
 def test_a_broken_piece_costs_nothing_else() -> None:
