@@ -80,7 +80,7 @@ class Given(_Part):
 
 
 class Stubs(_Part):
-    modules: tuple[str, ...] = ()  # top-level module names that a guest replaces by an inert object
+    modules: tuple[str, ...] = ()  # modules that a guest replaces by stubs, which swallow every use
     helpers: tuple[str, ...] = ()  # those of them that the course brings: what is taken from there is nobody's own work
 
 

@@ -29,7 +29,7 @@ class Program:
     stand_ins: tuple[Chunk, ...] = ()
     stand_in_names: dict[str, str] = field(default_factory=dict)  # name for the student -> name in `stand_ins`
     exports: dict[str, str] = field(default_factory=dict)  # canonical name -> name in `chunks`
-    stubs: tuple[str, ...] = ()  # modules whose import yields an inert object
+    stubs: tuple[str, ...] = ()  # modules whose import yields something that swallows every use
 
 
 @dataclass(frozen=True)

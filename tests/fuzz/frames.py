@@ -753,4 +753,5 @@ _VERBS: list[Verb] = [
     lambda session, model, long: session.parameters(Handle(1)),
     lambda session, model, long: session.execution_order(Handle(1), _ARGUMENT),
     lambda session, model, long: session.seed(1),
+    lambda session, model, long: session.changed_values(),
 ]

@@ -157,6 +157,25 @@ def test_a_frame_sent_ahead_is_a_claim_like_any_other_and_betrays_itself(guest: 
     assert guests.answers(guest)
 
 
+@pytest.mark.threat(6)
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [("7", "did not name values"), ("[['betas']]", "did not name values"), ("{'betas': 1}", "did not name values")],
+)
+def test_made_up_changes_end_the_session(guest: Guest, answer: str, message: str) -> None:
+    source = f"""
+    import gc
+    kind = next(type(o) for o in gc.get_objects() if type(o).__name__ == "Session")
+    kind._do_changed_values = lambda *_: {answer}
+    """
+    values = {"betas": torch.ones(2)}
+    with guests.loaded(guest, source, values=values) as session, pytest.raises(GuestFault, match=message):
+        session.changed_values()
+    with guests.loaded(guest, source.replace(answer, "['betas', 'T', '']"), values=values) as session:
+        assert session.changed_values() == {"betas"}  # of names that it was not given there is nothing to say
+    assert guests.answers(guest)
+
+
 @pytest.mark.threat(31)
 def test_a_flood_of_tiny_frames_is_not_even_read(guest: Guest) -> None:
     source = f"{WIRE}\ndef attack():\n for _ in range(10**5): frame(3, 'result', {{'value': 42}})\ndef f(): return 1"

@@ -6,7 +6,7 @@ import guests
 import pytest
 import torch
 
-from sandbox.faults import GuestFault
+from sandbox.faults import Ending, GuestFault
 from sandbox.guest_client import Guest
 from sandbox.program import Chunk, Device, Program
 from sandbox.session import Callback
