@@ -356,18 +356,19 @@ def assert_white(noise: Tensor, what: str) -> None:
       dimensions, scaled to variance 1, have a chi-squared sum of squares;
     - another size in some image or channel: its sum of squares is chi-squared too.
     """
-    _assert_not_correlated(noise, what)  # first, since the other tests say something about independent draws only
+    spread = float(noise.std())
+    if spread > 1e-6:  # otherwise it is constant, which `assert_standard_normal` has a name for
+        # First, since the other tests say something about independent draws only; and whatever mean and size they have
+        standardised = (noise.float() - noise.mean()) / spread
+        _assert_not_correlated(standardised, what)
+        _assert_nothing_in_common(standardised, what)
     assert_standard_normal(noise, what)
-    _assert_nothing_in_common(noise, what)
     _assert_of_one_size(noise, what)
 
 
 def _assert_not_correlated(noise: Tensor, what: str) -> None:
     n = noise.numel()
-    spread = float(noise.std())
-    if not spread > 1e-6:
-        return  # constant, which `assert_standard_normal` has a name for
-    power = torch.fft.rfftn((noise.float() - noise.mean()) / spread).abs().square()
+    power = torch.fft.rfftn(noise).abs().square()
     correlations = torch.fft.irfftn(power, noise.shape).flatten()[1:] / n
     x = math.log(3 * 2 * n / FALSE_ALARM)  # n distances, and both signs
     largest = correlations.abs().argmax()
