@@ -114,6 +114,13 @@ def assert_same_when_large(
         what: the network, as the student knows it.
     """
     shapes = {theirs: dict(reference.named_parameters())[mine].shape for mine, theirs in matching.items()}
+    for name, value in module.parameters().items():
+        if name in shapes and value.shape != shapes[name]:
+            raise CheckFailed(
+                f"A part of {what} has the wrong size: `{name}`.",
+                expected="a size that follows from the arguments of the network",
+                found=f"shape {list(value.shape)}",
+            )
     drawn = {name: LARGE_WEIGHTS * torch.randn(shape, generator=rng) for name, shape in shapes.items()}
     module.set_parameters(drawn)
     assert_close(
@@ -244,9 +251,7 @@ def call_plainly(module: RemoteModule, *inputs: Any) -> Any:
 
 
 def _plainly(fault: GuestFault, module: RemoteModule, inputs: Sequence[Any]) -> GuestFault:
-    words = in_plain_words(
-        fault.message, lambda: last_layer(module.execution_order(*inputs), module.parameters())
-    )
+    words = in_plain_words(fault.message, lambda: last_layer(module.execution_order(*inputs), module.parameters()))
     if fault.exception is None or words is None:
         return fault
     return GuestFault(

@@ -8,7 +8,10 @@ from torch import Tensor
 
 # What torch says where a layer is given something that it cannot take, and the same about "it".
 _LAYERS = (
-    (r"to have (?P<wanted>\d+) channels, but got (?P<found>\d+) channels", "gets {found} channels and expects {wanted}"),
+    (
+        r"to have (?P<wanted>\d+) channels, but got (?P<found>\d+) channels",
+        "gets {found} channels and expects {wanted}",
+    ),
     (
         r"mat1 and mat2 shapes cannot be multiplied \(\d+x(?P<found>\d+) and (?P<wanted>\d+)x\d+\)",
         "gets vectors of {found} numbers and expects {wanted}",

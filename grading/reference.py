@@ -20,7 +20,10 @@ from sandbox.program import Chunk, Device, Program
 # a student
 STAND_IN_FILE = "stand_in.py"
 HARNESS_FILE = "harness.py"  # for the harness of a pack
-OUR_FILES = (STAND_IN_FILE, HARNESS_FILE)
+CALL_FILE = (
+    "call.py"  # the same for what calls an answer; apart, so that a fault in a stand-in is told by the line above it
+)
+OUR_FILES = (STAND_IN_FILE, HARNESS_FILE, CALL_FILE)
 
 
 @dataclass(frozen=True, kw_only=True)
