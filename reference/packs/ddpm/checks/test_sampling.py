@@ -36,8 +36,8 @@ LABELS = (3, 0, 7, 3, 9, 1)  # not in order, one of them twice
 LARGE = 1e6
 
 # A schedule as steep as the course's, in four steps: small betas at the end, where noise of the wrong size shows that a
-# large beta hides, and a large one, where wrong factors such as sqrt(alpha) show. No two customary variances, nor one of
-# them and a known mistake, are alike in all of the steps.
+# large beta hides, and a large one, where wrong factors such as sqrt(alpha) show. No two customary variances, nor one
+# of them and a known mistake, are alike in all of the steps.
 NOISE_BETAS = (1e-4, 5e-4, 0.4, 0.15)
 # Enough values, 73,728, for a standard deviation 3 % too small to be told nearly always
 NOISE_LABELS = (3, 0, 7, 3, 9, 1, 2, 8, 4, 4, 6, 5, 0, 1, 7, 2)
@@ -389,7 +389,8 @@ def noise_of(student, solution, seed):
 def assert_noise(student, solution):
     start, noise = noise_of(student, solution, SEED)
     assert_standard_normal(start, "the image to start from")
-    assert_unrelated(start[0], start[1], misconception="starts-alike")
+    require(not is_close(start[0], start[1]), misconception="starts-alike")
+    assert_white(start, "the image to start from")
     # Noise at the end: 1e-4 is far above what rounding makes of images of size 1, and far below any noise
     last = noise.pop(0)
     require(
@@ -398,17 +399,15 @@ def assert_noise(student, solution):
         expected="the mean, at t = 0",
         found=f"noise of variance {float(last.var()):.3g}",
     )
-    assert_white(start, "the image to start from")
     others_start, others = noise_of(student, solution, SEED + 1)
     assert_unrelated(start, others_start, misconception="fixed-seed")
     before = start
     for step, values in noise.items():
         size = float(values.square().mean().sqrt())
         if size > 1e-9:  # there is some, whatever its size
-            assert_unrelated(values[0], values[1], misconception="one-draw-for-the-batch")
+            assert_white(values / size, f"the noise added at t = {step}")
             assert_unrelated(values, before, misconception="fixed-seed")
             assert_unrelated(values, others[step], misconception="fixed-seed")
-            assert_white(values / size, f"the noise added at t = {step}")
         before = values
     for step, size in sizes_of(noise, solution).items():
         assert_standard_normal(noise[step] / size**0.5, f"the noise added at t = {step}")
