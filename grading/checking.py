@@ -22,9 +22,9 @@ FALSE_ALARM = 1e-9
 # for (the tanh approximation of GELU) by 5e-4.
 TOLERANCE = 1e-4
 
-# On the variance of noise that is compared with 1: 1.5 % of its standard deviation. With the 200,000 draws that the checks
-# of `q` and `reverse_q` make, noise that is 1 % too small always passes and noise that is 2 % too small always fails;
-# without a tolerance, chance would decide about the former.
+# On the variance of noise that should be 1: 1.5 % of its standard deviation. Of the 200,000 draws that a check of noise
+# should make, those that are 1 % too small then always pass, and those that are 2 % too small always fail; without a
+# tolerance, chance would decide about the former.
 SIZE_TOLERANCE = 0.03
 
 _UNITS = ("image", "channel", "row", "column")
@@ -104,12 +104,13 @@ def assert_tensor(
 
 def assert_type(found: torch.dtype, what: str) -> None:
     """The type is float32, the one that layers compute in."""
+    is_double = found == torch.float64
     require(
         found == torch.float32,
-        f"{_capital(what)} has the wrong type of number.",
-        expected="float32, which is what the layers of the network take",
+        "" if is_double else f"{_capital(what)} has the wrong type of number.",
+        expected=f"{what} in float32, which is what the layers of the network take",
         found=str(found).removeprefix("torch."),
-        misconception="double-precision" if found == torch.float64 else None,
+        misconception="double-precision" if is_double else None,
     )
 
 
@@ -355,18 +356,19 @@ def assert_white(noise: Tensor, what: str) -> None:
       dimensions, scaled to variance 1, have a chi-squared sum of squares;
     - another size in some image or channel: its sum of squares is chi-squared too.
     """
-    _assert_not_correlated(noise, what)  # first, since the other tests say something about independent draws only
+    spread = float(noise.std())
+    if spread > 1e-6:  # otherwise it is constant, which `assert_standard_normal` has a name for
+        # First, since the other tests say something about independent draws only; and whatever mean and size they have
+        standardised = (noise.float() - noise.mean()) / spread
+        _assert_not_correlated(standardised, what)
+        _assert_nothing_in_common(standardised, what)
     assert_standard_normal(noise, what)
-    _assert_nothing_in_common(noise, what)
     _assert_of_one_size(noise, what)
 
 
 def _assert_not_correlated(noise: Tensor, what: str) -> None:
     n = noise.numel()
-    spread = float(noise.std())
-    if not spread > 1e-6:
-        return  # constant, which `assert_standard_normal` has a name for
-    power = torch.fft.rfftn((noise.float() - noise.mean()) / spread).abs().square()
+    power = torch.fft.rfftn(noise).abs().square()
     correlations = torch.fft.irfftn(power, noise.shape).flatten()[1:] / n
     x = math.log(3 * 2 * n / FALSE_ALARM)  # n distances, and both signs
     largest = correlations.abs().argmax()

@@ -1,6 +1,7 @@
 """Checks hand-ins of the corpus, without the training."""
 
 from dataclasses import replace
+from functools import lru_cache
 
 from validity import corpus
 
@@ -32,7 +33,7 @@ class Grader:
 
     def check(self, source: str, only: frozenset[str] | None = None, *, key: bytes = b"key") -> dict[str, BlankReport]:
         """Reports by blank; where `only` is given, as if nothing else had been attempted. `key`: the server's."""
-        found = harvest(read_hand_in("answers.py", source.encode()), PACK)
+        found = _harvested(source)
         if only is not None:
             found = _only(found, only)
         reports = run_checks(found, PACK, self._reference, self._guest, Seeds(key, "0" * 64), ignore)
@@ -46,6 +47,11 @@ class Grader:
                 source = other.apply(source, PACK)
             self._reports[group] = self.check(source, frozenset(other.blank for other in group))
         return self._reports[group][variant.blank]
+
+
+@lru_cache(maxsize=100)
+def _harvested(source: str) -> Harvest:
+    return harvest(read_hand_in("answers.py", source.encode()), PACK)
 
 
 def _only(found: Harvest, blanks: frozenset[str]) -> Harvest:

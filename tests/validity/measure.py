@@ -2,7 +2,8 @@
 
 Over the corpus: right answers that fail, wrong ones that pass, blame that falls on another blank, and how many wrong
 answers are called by their name. Over repetitions: verdicts that change from one grading of a hand-in to the next, each
-under a server key of its own, so that the inputs are other ones every time.
+under a server key of its own, so that the inputs are other ones every time. With `--keys`, every entry of the corpus by
+itself, under as many keys.
 """
 
 import argparse
@@ -17,10 +18,11 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
 import guests  # noqa: E402  (needs the path above)
+import torch  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.progress import track  # noqa: E402
 from rich.table import Table  # noqa: E402
-from validity import corpus  # noqa: E402
+from validity import corpus, keys  # noqa: E402
 from validity.grader import PACK, SOLUTION, Grader  # noqa: E402
 
 from grading.events import ignore  # noqa: E402
@@ -129,6 +131,18 @@ def _grader(sandbox: str, *, names: bool = True) -> Iterator[Grader]:
         yield Grader(guest, names=names)
 
 
+def measure_keys(number: int, pattern: str, sandbox: str, console: Console) -> int:
+    """Print the entries whose verdict depends on the server's key; 1 where there are any."""
+    entries = keys.chosen(pattern)
+    with _grader(sandbox, names=False) as grader:
+        several = track((f"key {i}".encode() for i in range(number)), total=number, description="keys", transient=True)
+        found = keys.changed(keys.verdicts(grader, entries, several))
+    for line in found:
+        console.print(line, style="bold red", highlight=False, markup=False)
+    console.print(f"{len(found)} of {len(entries)} entries have a verdict that changes over {number} keys")
+    return 1 if found else 0
+
+
 def train(sandbox: str, console: Console) -> dict[str, list[tuple[float, bool]]]:
     """Accuracy and verdict of whole gradings, each under a key of its own."""
     group = corpus.hand_ins(corpus.read("right.md"))[0]
@@ -182,10 +196,15 @@ def main() -> int:
     parser.add_argument("--sandbox", default="bubblewrap", help="where hand-ins run (%(default)s)")
     parser.add_argument("--no-repetitions", action="store_true", help="only the corpus: a minute")
     parser.add_argument("--train", action="store_true", help="also 15 whole gradings: half an hour")
+    parser.add_argument("--keys", type=int, metavar="N", help="only this: entries whose verdict changes over N keys")
+    parser.add_argument("--only", default="", metavar="REGEX", help="with --keys: entries in whose heading it is found")
     parser.add_argument("--json", type=Path, metavar="FILE", help="save what was measured")
     parser.add_argument("--verbose", action="store_true", help="also what was not called by its name")
     chosen = parser.parse_args()
     console = Console()
+    torch.set_num_threads(1)  # as in the judge of a grading
+    if chosen.keys:
+        return measure_keys(chosen.keys, chosen.only, chosen.sandbox, console)
     trainings: dict[str, list[tuple[float, bool]]] = {}
     with _grader(chosen.sandbox) as grader:
         halves = {title: measure_half(*names, grader) for title, names in HALVES.items()}

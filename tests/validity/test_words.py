@@ -50,11 +50,87 @@ def test_noise_that_is_shared_is_told_from_noise_that_is_not_the_one_used(
 
 
 @pytest.mark.parametrize(
+    ("image", "noise", "message"),
+    [
+        ("alphas[t]", "sqrt_one_minus_alphas_cumprod[t]", "The share of the image in `x_t` is not what it should be"),
+        ("sqrt_alphas_cumprod[t]", "alphas[t]", "The share of the noise in `x_t` is not what it should be"),
+    ],
+)
+def test_which_share_of_a_noisy_image_is_wrong_is_said(image: str, noise: str, message: str, grader: Grader) -> None:
+    code = f"""def q(x_0, t):
+    t = t.long()
+    noise = torch.randn_like(x_0)
+    return ({image}.view(-1, 1, 1, 1) * x_0 + {noise}.view(-1, 1, 1, 1) * noise).view(x_0.shape), noise
+"""
+    found = report(grader, "q", code)
+    assert (found.misconception, found.message.startswith(message)) == (None, True)
+
+
+def test_noise_that_is_in_the_image_is_not_called_other_noise(grader: Grader) -> None:
+    code = """def q(x_0, t):
+    t = t.long()
+    noise = torch.randn_like(x_0)
+    mean, std = sqrt_alphas_cumprod[t].view(-1, 1, 1, 1), sqrt_one_minus_alphas_cumprod[t].view(-1, 1, 1, 1)
+    return (mean * x_0**2 + std * noise).view(x_0.shape), noise
+"""
+    found = report(grader, "q", code)
+    assert (found.misconception, found.message) == (
+        None,
+        "`x_t` is not made of `x_0` and the noise that `q` returns.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "blank"),
+    [
+        ("alphas = 1 - torch.linspace(1e-4, 0.053, T)\n", "alphas"),  # of the right length, with betas of its own
+        ("alphas_cumprod = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 100), 0)\n", "alphas_cumprod"),
+    ],
+)
+def test_betas_that_are_not_used_are_named(code: str, blank: str, grader: Grader) -> None:
+    found = report(grader, blank, code)
+    assert found.misconception is not None
+    assert found.misconception.id == "hard-coded-schedule"
+    assert "does not change with `betas`" in found.message
+
+
+@pytest.mark.parametrize(
+    ("factor", "message"),
+    [
+        ("2.0", "Too much noise is added at t = 1"),
+        ("0.1", "Too little noise is added at t = 1"),
+        ("1.03", "Too much noise is added"),
+        ("0.97", "Too little noise is added"),
+    ],
+)
+def test_too_much_noise_is_told_from_too_little(factor: str, message: str, grader: Grader) -> None:
+    code = f"""def reverse_q(x_t, t, e_t):
+    t = t.long().view(-1)[0]
+    mean = sqrt_recip_alphas[t] * (x_t - pred_noise_coeff[t] * e_t)
+    return mean if t == 0 else mean + {factor} * betas[t].sqrt() * torch.randn_like(x_t)
+"""
+    (noise,) = [check for check in report(grader, "reverse_q", code).checks if check.name == "noise"]
+    assert noise.message.startswith(message)
+
+
+def test_where_a_bound_shows_is_said(grader: Grader) -> None:
+    code = "sqrt_one_minus_alphas_cumprod = (1 - alphas_cumprod).clamp(min=1e-3).sqrt()\n"
+    message = report(grader, "sqrt_one_minus_alphas_cumprod", code).message
+    assert "on it is right; before, where the betas are small, it is not." in message
+
+
+def test_what_to_do_about_double_precision_is_said(grader: Grader) -> None:
+    found = report(grader, "alphas", "alphas = 1 - betas.double()\n")
+    assert found.misconception is not None
+    assert "`.float()`" in found.misconception.why
+
+
+@pytest.mark.parametrize(
     ("silent", "message"),
     [
         ("t <= 1", "The noise ends one step too early: at t = 1 there is none."),
-        ("t == 0 or t == 4", "No noise is added at t = 4."),
-        ("t == 0 or t % 2 == 0", "No noise is added at t = 2 and 4."),
+        ("t == 0 or t == 2", "No noise is added at t = 2."),
+        ("t <= 2", "No noise is added at t = 1 and 2."),
         ("t >= 0", "No noise is added after the step."),
     ],
 )

@@ -1,6 +1,7 @@
 """Comparisons and statistics that pack authors assert with."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -11,21 +12,30 @@ from grading.checking import (
     CheckFailed,
     assert_close,
     assert_number,
+    assert_one_per_image,
     assert_pair,
     assert_standard_normal,
     assert_tensor,
+    assert_unchanged,
     assert_unrelated,
+    assert_white,
     is_close,
     share_is_plausible,
+    shares,
     variance_is_plausible,
 )
 
 EXPECTED = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
 
 
-def test_assert_close_takes_rounding_and_double_precision() -> None:
+def test_assert_close_takes_rounding() -> None:
     assert_close(EXPECTED + 1e-6, EXPECTED, "the result")
-    assert_close(EXPECTED.double(), EXPECTED, "the result")
+
+
+def test_double_precision_has_a_name_of_its_own() -> None:
+    with pytest.raises(CheckFailed) as caught:
+        assert_close(EXPECTED.double(), EXPECTED, "the result")
+    assert caught.value.misconception == "double-precision"
 
 
 @pytest.mark.parametrize(
@@ -112,6 +122,91 @@ def test_normal_noise_passes(size: int) -> None:
 def test_other_noise_fails(spoil: "torch.nn.Module") -> None:
     with pytest.raises(CheckFailed):
         assert_standard_normal(spoil(draw(1, 16384)), "the noise")
+
+
+NOISE = (8, 3, 48, 32)
+
+
+def test_noise_drawn_one_by_one_is_white() -> None:
+    for seed in range(100):
+        assert_white(draw(seed, *NOISE), "the noise")
+        assert_white(draw(seed, 3, 1, 8, 8), "the noise")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "misconception"),
+    [
+        (lambda z: z[:1].expand_as(z), "one-draw-for-the-batch"),
+        (lambda z: torch.cat((z[:4], z[:4])), "one-draw-for-the-batch"),
+        (lambda z: z[:, :1].expand_as(z), "noise-shared-within-image"),
+        (lambda z: z[..., :1].expand_as(z), "noise-shared-within-image"),
+        (lambda z: z[..., torch.arange(48) % 4, :], "noise-shared-within-image"),
+        (lambda z: torch.cat((z[:4], -z[:4])), None),  # the second half negates the first
+        (lambda z: torch.cat((z[:7], z[:1])), None),  # two images of eight are alike
+        (lambda z: torch.cat((z[..., :16], z[..., :16].flip(-1)), -1), None),  # mirrored
+        (lambda z: (z + z.roll(1, -1)) / math.sqrt(2), None),  # smoothed along rows
+        (lambda z: (z + z.roll((5, 3), (-1, -2))) / math.sqrt(2), None),
+        (lambda z: z + 0.2 * draw(7, 8, 3, 1, 1), None),  # one draw is added to all pixels of an image
+        (lambda z: z + 0.2 * draw(7, 8, 3, 48, 1), None),  # ... or to a row
+        (lambda z: z * (torch.arange(8) != 2).view(-1, 1, 1, 1), None),  # an image without noise
+        (lambda z: z.clamp(-2.5, 2.5), None),
+        (lambda z: z.clamp(-3, 3), None),
+        (lambda z: 0.9 * z, "noise-scaled"),
+        (torch.zeros_like, "no-noise"),
+    ],
+)
+def test_noise_that_is_not_white_fails(
+    spoil: Callable[[torch.Tensor], torch.Tensor], misconception: str | None
+) -> None:
+    for seed in range(20):
+        with pytest.raises(CheckFailed) as caught:
+            assert_white(spoil(draw(seed, *NOISE)), "the noise")
+        assert caught.value.misconception == misconception
+        assert caught.value.message or misconception
+
+
+def test_no_key_decides_whether_noise_is_a_little_too_small() -> None:
+    for seed in range(30):
+        noise = draw(seed, 16, 3, 72, 64)
+        assert_white(0.99 * noise, "the noise")
+        with pytest.raises(CheckFailed):
+            assert_white(0.97 * noise, "the noise")
+
+
+def test_shares_of_images() -> None:
+    parts = draw(1, 3, 2, 5, 5), draw(2, 3, 2, 5, 5)
+    numbers = torch.tensor([[1.0, 0.01], [0.5, 0.5], [0.0, 1.0]])
+    found, left = shares(numbers[:, 0].view(3, 1, 1, 1) * parts[0] + numbers[:, 1].view(3, 1, 1, 1) * parts[1], *parts)
+    assert is_close(found, numbers.double())
+    assert float(left.max()) < 1e-6
+    _, left = shares(draw(3, 3, 2, 5, 5), *parts)
+    assert float(left.min()) > 0.1
+
+
+def test_parts_that_are_alike_have_no_shares_but_a_sum() -> None:
+    part = draw(1, 2, 9)
+    _, left = shares(3 * part, part, part)
+    assert float(left.max()) < 1e-6
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 1), (4, 1, 1, 1)])
+def test_one_number_for_each_image(shape: tuple[int, ...]) -> None:
+    assert_one_per_image(torch.ones(shape), 4, "t")
+
+
+@pytest.mark.parametrize("found", [torch.ones(1, 4), torch.ones(2, 2), torch.tensor(1.0), torch.ones(8), 3, None])
+def test_anything_else_is_not_one_number_for_each_image(found: object) -> None:
+    with pytest.raises(CheckFailed, match=r"^T should be one number for each image\.$"):
+        assert_one_per_image(found, 4, "t")
+
+
+def test_arguments_changed_in_values_or_shape() -> None:
+    image = draw(1, 3, 4)
+    assert_unchanged({"images": (image, image.clone())})
+    for after in (image + 1, image[None]):
+        with pytest.raises(CheckFailed) as caught:
+            assert_unchanged({"images": (image, after)})
+        assert caught.value.misconception == "changed-argument"
 
 
 def test_related_noise_fails() -> None:

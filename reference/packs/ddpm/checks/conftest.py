@@ -16,6 +16,17 @@ def betas(rng):
 
 
 @pytest.fixture
+def course_betas(rng):
+    """A variance schedule [T] of the range and the length of the course's, each beta changed by up to 40 %.
+
+    At its small betas it shows what a bound or a small number "for safety" does, and at its end what holds for few
+    steps only, such as counting them in 8 bits. A module's checks run under it where its `betas` are these.
+    """
+    steps = int(torch.randint(150, 171, (), generator=rng))
+    return torch.linspace(1e-4, 0.05, steps) * (0.6 + 0.8 * torch.rand(steps, generator=rng))
+
+
+@pytest.fixture
 def givens(betas):
     """Every given by its canonical name."""
     return {

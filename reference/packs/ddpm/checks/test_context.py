@@ -5,10 +5,13 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (as everybody calls it)
 
 from grading.checking import (
+    FALSE_ALARM,
     CheckFailed,
     assert_close,
     assert_number,
     assert_pair,
+    assert_type,
+    assert_unchanged,
     is_close,
     require,
     share_is_plausible,
@@ -72,12 +75,14 @@ def context_and_mask(student, labels, drop_prob):
             found="other numbers",
             misconception="mask-of-probabilities" if same else "mask-not-binary",
         )
+    product = torch.result_type(c_hot, c_mask)
     require(
-        torch.result_type(c_hot, c_mask).is_floating_point,
+        product.is_floating_point,
         expected="a floating point type for one of them",
         found=f"{c_hot.dtype} and {c_mask.dtype}".replace("torch.", ""),
         misconception="mask-of-integers",
     )
+    assert_type(product, "the product of `c_hot` and `c_mask`")
     return c_hot.float(), c_mask.float()
 
 
@@ -133,30 +138,32 @@ def misconception_about_share(student, labels):
 
 
 @in_get_context_mask
-@pytest.mark.parametrize("drop_prob", [0.1, 0.35])
+@pytest.mark.parametrize("drop_prob", [0.01, 0.1, 0.35])
 def test_share_dropped(student, rng, drop_prob):
     """Drops context at random, with the probability asked for"""
-    batch = 2000  # with one draw per image, 0.1 is told from 0.2
-    labels = torch.randint(0, 10, (batch,), generator=rng)
-    _, mask = context_and_mask(student, labels, drop_prob)
-    if not bool((mask != mask[:1]).any()):
-        per_call = [context_and_mask(student, labels, 0.5)[1] for _ in range(12)]
-        # By chance, one draw per batch is the same 12 times only once in 2000: then it goes without its name
-        alike = all(torch.equal(mask, per_call[0]) for mask in per_call)
-        names = {0.0: "everything-dropped", 1.0: "nothing-ever-dropped"}
-        raise CheckFailed(
-            "" if not alike or float(mask.std()) == 0 else "Every image of the batch got the same mask.",
-            misconception=names.get(float(mask.mean())) if alike else "one-draw-for-the-batch",
-        )
-    per_image = bool((mask == mask[:, :1]).all())
+    labels, mask = many_draws(student, rng, drop_prob)
+    if is_the_same_for_all(mask):
+        assert_not_per_batch(student, mask)
+    per_image = is_per_image(mask)
+    require(
+        not per_image or not all(is_the_same_for_all(mask[labels == label]) for label in range(10)) or mask.all(),
+        "All images of the same digit are dropped or kept together.",
+        expected="a draw for each image by itself",
+        found="one draw for each digit",
+    )
     draws = mask[:, 0] if per_image else mask.flatten()
     dropped = int((draws == 0).sum())
     share, found = f"about {drop_prob:.0%} of the context dropped", f"{dropped / len(draws):.1%} of {len(draws)} draws"
     if share_is_plausible(dropped, len(draws), 1 - drop_prob):
-        name = "mask-inverted"
-        if share_is_plausible(int((context_and_mask(student, labels, 0.0)[1][:, 0] == 0).sum()), batch, 1 - drop_prob):
-            name = "drop-share-ignored"
-        raise CheckFailed(expected=share, found=found, misconception=name)
+        dropped_at_0 = int((context_and_mask(student, labels, 0.0)[1][:, 0] == 0).sum())
+        ignored = share_is_plausible(dropped_at_0, len(labels), 1 - drop_prob)
+        name = "drop-share-ignored" if ignored else "mask-inverted" if dropped_at_0 >= len(labels) - 1 else None
+        raise CheckFailed(
+            "The share of dropped context is not `drop_prob`." if name is None else "",
+            expected=share,
+            found=found,
+            misconception=name,
+        )
     if not share_is_plausible(dropped, len(draws), drop_prob):
         raise CheckFailed(
             "The share of dropped context is not `drop_prob`.",
@@ -164,8 +171,81 @@ def test_share_dropped(student, rng, drop_prob):
             found=found,
             misconception=misconception_about_share(student, labels),
         )
-    _, again = context_and_mask(student, labels, drop_prob)
-    require(not torch.equal(mask, again), misconception="same-mask-each-call")
+    assert_drawn_one_by_one(draws == 0, drop_prob, "image" if per_image else "number")
+
+
+def many_draws(student, rng, drop_prob):
+    """Labels, and a mask of 20,000 draws or more: for as many images, or for fewer where each has several draws.
+
+    Shares of 0.3 or 0.4 in place of 0.35, or 0.02 in place of 0.01 (whole percentages, counted from the wrong end), are
+    then taken for right once in a million times at most.
+    """
+    for batch in (2_000, 20_000):
+        labels = torch.randint(0, 10, (batch,), generator=rng)
+        _, mask = context_and_mask(student, labels, drop_prob)
+        if not is_per_image(mask):
+            break
+    return labels, mask
+
+
+def is_per_image(mask):
+    return bool((mask == mask[:, :1]).all())
+
+
+def is_the_same_for_all(mask):
+    return bool((mask == mask[:1]).all())
+
+
+def assert_not_per_batch(student, mask):
+    """For a mask that is the same for all images: with half of the context kept, it is not."""
+    masks = [context_and_mask(student, torch.arange(10), 0.5)[1] for _ in range(12)]
+    if not all(is_the_same_for_all(other) for other in masks):
+        return
+    # By chance, one draw per batch is the same 12 times only once in 2000: then it goes without its name
+    alike = all(torch.equal(other, masks[0]) for other in masks)
+    names = {0.0: "everything-dropped", 1.0: "nothing-ever-dropped"}
+    raise CheckFailed(
+        "" if not alike or float(mask.std()) == 0 else "Every image of the batch got the same mask.",
+        misconception=names.get(float(mask.mean())) if alike else "one-draw-for-the-batch",
+    )
+
+
+def assert_drawn_one_by_one(dropped, drop_prob, unit):
+    """Draws near each other have nothing to do with each other: chance alone says how often both are dropped."""
+    for distance in range(1, 21):
+        whole = len(dropped) // (2 * distance) * 2 * distance
+        first, second = dropped[:whole].view(-1, 2, distance).unbind(1)  # each draw in one pair
+        both = int((first & second).sum())
+        require(
+            share_is_plausible(both, first.numel(), drop_prob**2, false_alarm=FALSE_ALARM / 20),
+            f"Whether context is dropped is not drawn anew for each {unit}.",
+            expected=f"both of two draws dropped in about {drop_prob**2:.2%} of all pairs",
+            found=f"{both / first.numel():.2%} of those at a distance of {distance}",
+        )
+
+
+@in_get_context_mask
+def test_small_batches(student, rng):
+    """Draws for each image by itself, also where the batch is small"""
+    labels = torch.randint(0, 10, (5,), generator=rng)
+    # That 20 batches of 5 images, with half of the context kept, all have 2 dropped, or all 3 (which is most likely),
+    # happens with a probability of 2e-10
+    masks = [context_and_mask(student, labels, 0.5)[1] for _ in range(20)]
+    counts = {int((mask == 0).sum()) for mask in masks}
+    names = {0.0: "everything-dropped", 1.0: "nothing-ever-dropped"}
+    require(
+        not all(torch.equal(mask, masks[0]) for mask in masks),
+        misconception=names.get(float(masks[0].mean()), "same-mask-each-call"),
+    )
+    require(
+        len(counts) > 1,
+        "Each batch has exactly as many dropped images as the next; how many there are should be left to chance.",
+        expected="a draw for each image by itself",
+        found=f"{min(counts)} of {masks[0].numel()} draws in each of {len(masks)} batches",
+    )
+    context_and_mask(student, labels[:1], 0.35)
+    _, (labels_after, _) = student.get_context_mask.keeping(labels, 0.35)
+    assert_unchanged({"labels": (labels, labels_after)})
 
 
 @pytest.mark.blank("c_drop_prob")
