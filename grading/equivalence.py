@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from grading.checking import CheckFailed, assert_close, assert_tensor, assert_unchanged, is_close
 from grading.learning import assert_can_learn
 from grading.matching import MAX_TRIALS, Matching, matchings
-from grading.misfits import in_plain_words, last_layer
+from grading.misfits import plainly
 from grading.recognition import Raised, attempt, is_alike
 from grading.student import RemoteModule
 from sandbox.faults import Ending, GuestFault
@@ -114,6 +114,13 @@ def assert_same_when_large(
         what: the network, as the student knows it.
     """
     shapes = {theirs: dict(reference.named_parameters())[mine].shape for mine, theirs in matching.items()}
+    for name, value in module.parameters().items():
+        if name in shapes and value.shape != shapes[name]:
+            raise CheckFailed(
+                f"A part of {what} has the wrong size: `{name}`.",
+                expected="a size that follows from the arguments of the network",
+                found=f"shape {list(value.shape)}",
+            )
     drawn = {name: LARGE_WEIGHTS * torch.randn(shape, generator=rng) for name, shape in shapes.items()}
     module.set_parameters(drawn)
     assert_close(
@@ -232,29 +239,7 @@ def _named_fault(
                         found=f"{fault.exception}: {fault.message}",
                         misconception=misconception,
                     )
-    return _plainly(fault, module, inputs)
-
-
-def call_plainly(module: RemoteModule, *inputs: Any) -> Any:
-    """The output of the student's network. A fault about sizes or types that do not fit is told in plain words."""
-    try:
-        return module(*inputs)
-    except GuestFault as fault:
-        raise _plainly(fault, module, inputs) from None
-
-
-def _plainly(fault: GuestFault, module: RemoteModule, inputs: Sequence[Any]) -> GuestFault:
-    words = in_plain_words(fault.message, lambda: last_layer(module.execution_order(*inputs), module.parameters()))
-    if fault.exception is None or words is None:
-        return fault
-    return GuestFault(
-        fault.ending,
-        f"{words}. In torch's words: {fault.message}",
-        exception=fault.exception,
-        file=fault.file,
-        line=fault.line,
-        function=fault.function,
-    )
+    return plainly(fault, module, inputs)
 
 
 def _assert_same(

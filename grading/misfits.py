@@ -2,9 +2,14 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
+
+from grading.student import RemoteModule
+from sandbox.faults import GuestFault
 
 # What torch says where a layer is given something that it cannot take, and the same about "it".
 _LAYERS = (
@@ -29,7 +34,7 @@ _LAYERS = (
         "gets {found} and computes in {wanted}",
     ),
     (
-        r"Input type \((?:torch\.)?(?P<found>\w+)\) and (?:bias|weight) type \((?:torch\.)?(?P<wanted>\w+)\) should be the",
+        r"Input type \((?:torch\.)?(?P<found>\w+)\) and (?:bias|weight) type \((?:torch\.)?(?P<wanted>\w+)\)",
         "gets {found} and computes in {wanted}",
     ),
 )
@@ -39,7 +44,8 @@ _TYPES |= {"double": "float64"}
 # The same for operations that no layer does
 _OPERATIONS = (
     (
-        r"Sizes of tensors must match except in dimension (?P<dim>\d+)\. Expected size (?P<one>\d+) but got size (?P<two>\d+)",
+        r"Sizes of tensors must match except in dimension (?P<dim>\d+)\. "
+        r"Expected size (?P<one>\d+) but got size (?P<two>\d+)",
         "Two tensors are joined along dimension {dim}, and in another one their sizes differ: {one} and {two}",
     ),
     (
@@ -56,6 +62,35 @@ class Layer:
 
     place: str  # as the student knows it: `up1`
     shapes: frozenset[tuple[int, ...]]
+
+
+def call_plainly(module: RemoteModule, *inputs: Any) -> Any:
+    """The output of the student's network. A fault about sizes or types that do not fit is told in plain words."""
+    try:
+        return module(*inputs)
+    except GuestFault as fault:
+        raise plainly(fault, module, inputs) from None
+
+
+def plainly(fault: GuestFault, module: RemoteModule, inputs: Sequence[Any]) -> GuestFault:
+    """The fault of a call of the student's network, in plain words where it is about sizes or types."""
+
+    def layer() -> Layer | None:
+        with suppress(GuestFault):  # it may be gone by now
+            return last_layer(module.execution_order(*inputs), module.parameters())
+        return None
+
+    words = in_plain_words(fault.message, layer)
+    if fault.exception is None or words is None:
+        return fault
+    return GuestFault(
+        fault.ending,
+        f"{words}. In torch's words: {fault.message}",
+        exception=fault.exception,
+        file=fault.file,
+        line=fault.line,
+        function=fault.function,
+    )
 
 
 def in_plain_words(message: str, layer: Callable[[], Layer | None]) -> str | None:

@@ -34,7 +34,8 @@ _POSSIBLE: dict[str, frozenset[Kind]] = {
     "tensor": frozenset({"unknown"}),
     "number": frozenset({"unknown", "number"}),
     "function": frozenset({"unknown", "function"}),
-    "class": frozenset({"unknown", "class"}),
+    # A function that builds a network is called like a class
+    "class": frozenset({"unknown", "class", "function"}),
 }
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

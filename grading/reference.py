@@ -20,7 +20,8 @@ from sandbox.program import Chunk, Device, Program
 # a student
 STAND_IN_FILE = "stand_in.py"
 HARNESS_FILE = "harness.py"  # for the harness of a pack
-OUR_FILES = (STAND_IN_FILE, HARNESS_FILE)
+CALL_FILE = "call.py"  # for what calls an answer; another name, so that faults in stand-ins are told by who calls them
+OUR_FILES = (STAND_IN_FILE, HARNESS_FILE, CALL_FILE)
 
 
 @dataclass(frozen=True, kw_only=True)

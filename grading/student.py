@@ -17,7 +17,7 @@ from typing import Any
 from torch import Tensor
 
 from grading.harvest import Harvest, closure
-from grading.reference import STAND_IN_FILE, Reference, program_for_blank, program_for_pipeline
+from grading.reference import CALL_FILE, Reference, program_for_blank, program_for_pipeline
 from reference.pack import Blank
 from sandbox.faults import Ending, GuestFault
 from sandbox.guest_client import Guest
@@ -195,10 +195,11 @@ class Student:
             source = f"def {_KEEP}(module, *args):\n    return module(*args), args\n"
         elif self._blank.kind == "function":
             function = program.exports[name]
-            source = f"def {_KEEP}(*args):\n    return {function}(*args), [a if hasattr(a, 'mul_') else None for a in args]\n"
+            kept = "[arg if hasattr(arg, 'mul_') else None for arg in args]"  # a model cannot be sent back
+            source = f"def {_KEEP}(*args):\n    return {function}(*args), {kept}\n"
         else:
             return program
-        return replace(program, chunks=(*program.chunks, Chunk(file=STAND_IN_FILE, line=1, source=source)))
+        return replace(program, chunks=(*program.chunks, Chunk(file=CALL_FILE, line=1, source=source)))
 
 
 class _Remote:

@@ -306,7 +306,7 @@ def test_the_filled_in_name_counts_where_both_are_there() -> None:
         ("alphas = [1 - b for b in betas]", "alphas", "a list"),
         ("class w: x = 1", "w", "a class, where a number"),
         ("w = lambda: 2", "w", "a function"),
-        ("def UNet():\n    return 1", "UNet", "a function, where a class"),
+        ("UNet = 3", "UNet", "a number, where a class"),
         ("import math as w", "w", "a module"),
     ],
 )

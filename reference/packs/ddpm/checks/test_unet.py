@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from grading.checking import CheckFailed, assert_close, assert_tensor
-from grading.equivalence import assert_same_module, assert_same_when_large, call_plainly, parameters_of
+from grading.equivalence import assert_same_module, assert_same_when_large, parameters_of
+from grading.misfits import call_plainly
 from grading.recognition import Raised, attempt
 from sandbox.faults import GuestFault
 
