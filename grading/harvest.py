@@ -185,7 +185,7 @@ class _Harvester:
             statements = [item for item in self.slicer.usable(place.symbol) if item.module == place.symbol[0]]
             statements = statements or list(place.statements)
             if place.before is not None:
-                statements = [item for item in statements if item.order < place.before]
+                statements = [item for item in statements if item.order < place.before] or list(place.statements)
             own = self.slicer.chain(place.symbol, statements, None)
         # `alphas = alphas.to(device)` needs the definition before it: that is the answer too
         every = set(own)

@@ -301,7 +301,9 @@ def _place_of_node(flow: Flow, node: ast.AST) -> str:
 
 
 def starter_definitions(pack: Pack) -> Mapping[str, ast.stmt]:
-    """The starter's definitions, by the name that they bind."""
+    """The starter's definitions, by the name that they bind; none where the pack has no starter."""
+    if not pack.starter(".py").exists():
+        return {}
     return _starter_definitions(pack.starter(".py"), pack.version)
 
 
