@@ -24,6 +24,10 @@ class Dynamo(stubs.StubModule):
         return (lambda function: function) if fn is None else fn
 
 
+class ScriptModule(torch.nn.Module):
+    """`torch.jit.ScriptModule` to derive from: a network like any other. No plain network is an instance of it."""
+
+
 def compile_identity(model: Any = None, *_: Any, **__: Any) -> Any:
     """`torch.compile(model)`, or the decorator `torch.compile(mode=...)`; `torch.jit.script` and its like."""
     return (lambda function: function) if model is None else model
@@ -42,5 +46,5 @@ def make_inert() -> None:
     torch.compile = compile_identity
     for name in JIT:
         setattr(torch.jit, name, compile_identity)
-    torch.jit.ScriptModule = torch.nn.Module  # type: ignore[misc, assignment]
+    torch.jit.ScriptModule = ScriptModule  # type: ignore[misc, assignment]
     torch.nn.Module.compile = compile_in_place  # type: ignore[method-assign]

@@ -26,6 +26,7 @@ NOISEMARK_FIRST = ("T", "img_ch", "img_size")  # what every U-Net of the course 
 NOISEMARK_CLASSES = 10  # digits: how long a context is
 # Arguments of the course's U-Net that no recipe sets, for a class that gives them no default of its own.
 NOISEMARK_UNET_DEFAULTS = {"t_embed_dim": 8, "small_group_size": 8, "big_group_size": 8}
+NOISEMARK_GROUPS = 32  # the larger number of groups in the course's U-Net
 NOISEMARK_BETAS = (0.9, 0.99)  # AdamW's; 0.99 forgets the large gradients of the start faster than 0.999
 NOISEMARK_WEIGHT_DECAY = 1e-3  # next to none: so short a training does not overfit
 NOISEMARK_EPS = 1e-8  # AdamW's usual one
@@ -48,8 +49,7 @@ def noisemark_build(config):
     wanted = {name: config[name] for name in (*NOISEMARK_FIRST, "down_chs")}
     wanted["down_chs"] = tuple(wanted["down_chs"])
     wanted["c_embed_dim"] = NOISEMARK_CLASSES
-    positional, keywords = noisemark_arguments(UNet, wanted)  # noqa: F821  (the student's)
-    model = UNet(*positional, **keywords)  # noqa: F821
+    model = noisemark_construct(wanted)
     if not isinstance(model, torch.nn.Module):
         raise NoisemarkError(f"UNet is not an nn.Module but {type(model).__name__}")
     model.to(device)
@@ -68,6 +68,30 @@ def noisemark_build(config):
         images_seen=0,
         gradient_norms={},
     )
+
+
+def noisemark_construct(wanted):
+    """The student's `UNet`, as narrow as the recipe has it, or wider where it refuses that.
+
+    The course's own U-Net has 32 groups written into it. A class that looks whether they divide its channels is right
+    to refuse the narrow ones of a recipe for two cores, so it gets multiples of 32.
+    """
+
+    def construct(down_chs):
+        positional, keywords = noisemark_arguments(UNet, {**wanted, "down_chs": down_chs})  # noqa: F821  (the student's)
+        return UNet(*positional, **keywords)  # noqa: F821
+
+    wide = tuple(NOISEMARK_GROUPS * math.ceil(channels / NOISEMARK_GROUPS) for channels in wanted["down_chs"])
+    try:
+        return construct(wanted["down_chs"])
+    except Exception:
+        if wide == wanted["down_chs"]:
+            raise
+        try:
+            return construct(wide)
+        except Exception:  # noqa: S110  (the widths are not what it refuses: the first error is the one to tell)
+            pass
+        raise
 
 
 def noisemark_arguments(network, wanted):
