@@ -7,12 +7,11 @@ samples. What counts is the value with which the network is trained; for a weigh
 import ast
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 
 from grading.assignments import Origin, argument, default_of_parameter, parameter_names
 from grading.placeholders import Function
 from grading.reaching import Flow, Loop, Value, best
+from grading.starter import starter_tree
 from grading.statements import Statement
 from reference.pack import Blank, Pack
 
@@ -56,7 +55,7 @@ class _Finder:
         self.flow = flow
         self.blank = blank
         self.target = pack.blank(blank.in_force_at or "")
-        self.parameter = parameters(pack.starter(".py"), pack).get(blank.id)
+        self.parameter = parameters(pack).get(blank.id)
         self.taken_directly = self.parameter is not None and self.parameter.function.id == self.target.id
 
     def find(self) -> InForce:
@@ -283,10 +282,9 @@ def _without_gradients(node: ast.AST) -> bool:
     )
 
 
-@cache
-def parameters(starter: Path, pack: Pack) -> dict[str, Parameter]:
+def parameters(pack: Pack) -> dict[str, Parameter]:
     """By the id of a blank: where the starter hands its value to a function that is to be filled in too."""
-    tree = ast.parse(starter.read_text(encoding="utf-8"))
+    tree = starter_tree(pack)
     definitions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
     blanks = {name: blank for blank in pack.blanks for name in blank.names}
     found: dict[str, Parameter] = {}

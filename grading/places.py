@@ -1,7 +1,6 @@
 """Where a hand-in defines each blank: under which name, by which statements, and of several which ones count."""
 
 import ast
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -13,6 +12,7 @@ from grading.lookalikes import Lookalikes
 from grading.modules import Modules
 from grading.placeholders import kind_of, unfilled_line
 from grading.reaching import Flow, Value
+from grading.starter import starter_definitions
 from grading.statements import Statement
 from reference.pack import Blank, Pack
 
@@ -298,24 +298,6 @@ def _assigns_just(node: ast.stmt, value: ast.expr) -> bool:
 def _place_of_node(flow: Flow, node: ast.AST) -> str:
     root = flow.root(node)
     return f"{root.file}, line {root.line_of(getattr(node, 'lineno', root.node.lineno))}"
-
-
-def starter_definitions(pack: Pack) -> Mapping[str, ast.stmt]:
-    """The starter's definitions, by the name that they bind; none where the pack has no starter."""
-    if not pack.starter(".py").exists():
-        return {}
-    return _starter_definitions(pack.starter(".py"), pack.version)
-
-
-@cache
-def _starter_definitions(starter: Path, version: str) -> Mapping[str, ast.stmt]:  # noqa: ARG001 (a part of the key)
-    found: dict[str, ast.stmt] = {}
-    for node in ast.parse(starter.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            found[node.name] = node
-        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            found[node.targets[0].id] = node
-    return found
 
 
 @cache

@@ -8,7 +8,7 @@ import pytest
 from grading.hand_in import read_hand_in_files
 from grading.harvest import Answer, Harvest, harvest, pipeline_chunks
 from grading.placeholders import unfilled_line
-from grading.places import starter_definitions
+from grading.starter import starter_definitions
 from reference.pack import load_pack
 
 PACK = load_pack("ddpm")
