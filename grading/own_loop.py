@@ -74,8 +74,7 @@ def run_own_loop(
     """
     calls: list[_Call] = []
     context = F.one_hot(classes, N_CLASSES).float()
-    watched = _watch(calls, recipe, predict, context)
-    model = Callback(watched, class_name="UNet", attributes={"T": recipe.timesteps})
+    model = Callback(_watch(calls, recipe, predict, context))
     try:
         with guest.session(DEADLINE, seed=seed) as session:
             session.load(program)

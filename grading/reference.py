@@ -14,7 +14,7 @@ import torch
 
 from grading.harvest import Answer, Harvest, closure, pipeline_chunks
 from reference.pack import Misconception, Pack, PackError
-from sandbox.program import Chunk, Device, Program
+from sandbox.program import Chunk, Device, Model, Program
 
 # What tracebacks show for code of ours: neutral names, since the guest can see them. No place in them means anything to
 # a student
@@ -218,6 +218,7 @@ def _program(
         stand_in_names=stand_in_names,
         exports={blank_id: harvest.answers[blank_id].found_as or blank_id for blank_id in exported},
         stubs=pack.file.stubs.modules,
+        model=Model(class_name="UNet", attributes={"T": solution.T}),
     )
 
 

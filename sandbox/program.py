@@ -16,6 +16,14 @@ class Chunk:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Model:
+    """What a model that the judge plays looks like to the program, beyond any `nn.Module`."""
+
+    class_name: str = "Module"  # as messages show it
+    attributes: dict[str, int | float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Program:
     """The code and the values that one session of a guest is given.
 
@@ -30,6 +38,7 @@ class Program:
     stand_in_names: dict[str, str] = field(default_factory=dict)  # name for the student -> name in `stand_ins`
     exports: dict[str, str] = field(default_factory=dict)  # canonical name -> name in `chunks`
     stubs: tuple[str, ...] = ()  # modules whose import yields something that swallows every use
+    model: Model = field(default_factory=Model)  # what callbacks are
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """One session of a guest, as the judge sees it: the verbs that it answers."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from torch import Tensor
@@ -28,8 +28,6 @@ class Callback:
     """
 
     function: Callable[..., Any]
-    class_name: str = "Module"  # of that `nn.Module`, as messages show it
-    attributes: Mapping[str, int | float] = field(default_factory=dict)  # that it has beyond those of an `nn.Module`
 
 
 class CallbackRefused(Exception):  # noqa: N818
@@ -85,6 +83,7 @@ class Session:
             "stand_in_names": program.stand_in_names,
             "exports": program.exports,
             "stubs": list(program.stubs),
+            "model": asdict(program.model),
             "values": self._encode_values(program.values, tensors),
         }
         self._value_names = frozenset(program.values)
@@ -226,9 +225,7 @@ class Session:
                 return {"device": item.name}
             if isinstance(item, Callback):
                 self._callbacks.append(item.function)
-                number = len(self._callbacks) - 1
-                model = {"number": number, "class_name": item.class_name, "attributes": dict(item.attributes)}
-                return {"callback": model}
+                return {"callback": len(self._callbacks) - 1}
             return None
 
         return wire.encode(value, tensors, special)

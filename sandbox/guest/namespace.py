@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from . import devices, stubs
+from . import devices, remote, stubs
 from .errors import BadValue
 from .wire import describe
 
@@ -56,6 +56,7 @@ class Loaded:
         self.files: frozenset[str] = frozenset()  # names under which the student's code is compiled
         self._variables: dict[str, Any] = {}
         self._exports: dict[str, str] = {}
+        self._model: dict[str, Any] = {}  # see `sandbox.program.Model`
         self._values: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}  # as sent, and what the student was given
 
     def load(self, program: dict[str, Any], decode: Callable[[Any], Any]) -> None:
@@ -84,6 +85,7 @@ class Loaded:
     def _load(self, program: dict[str, Any], decode: Callable[[Any], Any]) -> None:
         self.files = frozenset(chunk["file"] for chunk in program["chunks"])
         self._exports = program["exports"]
+        self._model = program["model"]
         stubs.install(program["stubs"])
         if devices.is_named([chunk["source"] for chunk in program["chunks"]]):
             devices.redirect(decode(program["values"]).get("device"))
@@ -102,6 +104,10 @@ class Loaded:
         self._variables.update(given)
         self._variables.update({name: vars(ours)[source] for name, source in program["stand_in_names"].items()})
         execute(program["chunks"], self._variables)
+
+    def model(self, number: int, ask: remote.Ask) -> remote.RemoteModel:
+        """The judge's model of that number, as the program is to see it."""
+        return remote.model_class(self._model["class_name"])(number, ask, self._model["attributes"])
 
     def find(self, name: str) -> Any:
         """The object behind an export or a global name. Raises `BadValue` where there is none."""

@@ -34,16 +34,17 @@ class RemoteModel(torch.nn.Module):
     """Looks like a network with one parameter; calling it asks the judge.
 
     Args:
-        model: `number`, by which the judge knows it, and `attributes`, by name.
+        number: by which the judge knows it.
         ask: how to call it.
+        attributes: what it has beyond any network, by name.
     """
 
-    def __init__(self, model: dict[str, Any], ask: Ask) -> None:
+    def __init__(self, number: int, ask: Ask, attributes: dict[str, Any]) -> None:
         super().__init__()
         self.anchor = torch.nn.Parameter(torch.zeros(1))  # `next(model.parameters()).device` is in use
-        self._number = model["number"]
+        self._number = number
         self._ask = ask
-        for name, value in model["attributes"].items():
+        for name, value in attributes.items():
             setattr(self, name, value)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:

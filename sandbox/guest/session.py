@@ -99,7 +99,7 @@ class Session:
         specials = {
             "device": torch.device,
             "handle": self._handles.__getitem__,
-            "callback": lambda model: remote.model_class(model["class_name"])(model, self._ask),
+            "callback": lambda number: self._loaded.model(number, self._ask),
         }
         return wire.decode(tree, self._tensors if tensors is None else tensors, specials)
 

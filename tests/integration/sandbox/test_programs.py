@@ -8,7 +8,7 @@ import torch
 
 from sandbox.faults import Ending, GuestFault
 from sandbox.guest_client import Guest
-from sandbox.program import Chunk, Device, Program
+from sandbox.program import Chunk, Device, Model, Program
 from sandbox.session import Callback
 
 STUBS = ("matplotlib", "utils", "tqdm", "IPython", "PIL", "wandb", "torch.utils.tensorboard")
@@ -378,8 +378,8 @@ def test_the_model_has_what_the_judge_says_and_no_device(guest: Guest) -> None:
     def where(model): return model.device
     def shown(model, x): return model
     """
-    model = Callback(lambda x: x, class_name="UNet", attributes={"T": 150})
-    with guests.loaded(guest, source) as session:
+    model = Callback(lambda x: x)
+    with guests.loaded(guest, source, model=Model(class_name="UNet", attributes={"T": 150})) as session:
         assert session.call("steps", model) == [150, True, False, 1]
         with pytest.raises(GuestFault) as caught:
             session.call("where", model)
@@ -404,7 +404,7 @@ def test_an_optional_statement_that_raises_is_left_out(guest: Guest) -> None:
     with guest.session(guests.LONG, seed=1) as session, pytest.raises(GuestFault) as caught:
         session.load(Program(chunks=(*chunks, chunk(7, "x.add(3)", optional=False))))
     # What is required raises as well, so the first of all is the one to tell
-    assert (caught.value.ending, caught.value.line) == (Ending.RAISED, 3)
+    assert (caught.value.ending, caught.value.line) == (Ending.CRASHED, 3)
 
 
 def test_what_an_optional_statement_did_before_it_raised_is_undone(guest: Guest) -> None:
