@@ -109,13 +109,6 @@ class Student:
         """What the blank would be, under the givens of this check, with each known misconception about it, by id."""
         return self._reference.mistaken(self._blank.id, **self._givens)
 
-    def played(self, argument: Any) -> Any:
-        """A function as a model that the judge plays; it has what the assignment's network has. Others as they are."""
-        if not _is_model(argument):
-            return argument
-        attributes = {"T": self._givens["T"]} if "T" in self._givens else {}
-        return Callback(argument, class_name="UNet", attributes=attributes)
-
     def seed(self, seed: int) -> None:
         """Seed the guest's random numbers."""
         self.session().seed(seed)
@@ -222,19 +215,15 @@ class RemoteFunction(_Remote):
     """A function of the student's. A Python function among the arguments becomes a model that the judge plays."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        named = {name: self._student.played(arg) for name, arg in kwargs.items()}
-        return self._student.session().call(self._name, *self._marshal(args), **named)
+        return self._student.session().call(self._name, *_marshal(args), **_marshal_named(kwargs))
 
     def keeping(self, *args: Any) -> tuple[Any, tuple[Any, ...]]:
         """What the call returns, and the arguments as it left them."""
-        return _kept(self._student.session().call(_KEEP, *self._marshal(args)), args)
+        return _kept(self._student.session().call(_KEEP, *_marshal(args)), args)
 
     def vjp(self, args: Sequence[Any], cotangents: Sequence[Tensor | None]) -> Vjp:
         """Outputs, and the product of the cotangents with the Jacobian."""
-        return self._student.session().vjp(self._name, self._marshal(args), list(cotangents))
-
-    def _marshal(self, args: Sequence[Any]) -> tuple[Any, ...]:
-        return tuple(self._student.played(arg) for arg in args)
+        return self._student.session().vjp(self._name, _marshal(args), list(cotangents))
 
 
 class RemoteClass(_Remote):
@@ -291,6 +280,14 @@ def _kept(answer: Any, args: Sequence[Any]) -> tuple[Any, tuple[Any, ...]]:
         if [isinstance(value, Tensor) for value in after] == [isinstance(value, Tensor) for value in args]:
             return result, after
     raise GuestFault(Ending.BAD_VALUE, "did not leave its arguments what they were")
+
+
+def _marshal(args: Sequence[Any]) -> tuple[Any, ...]:
+    return tuple(Callback(arg) if _is_model(arg) else arg for arg in args)
+
+
+def _marshal_named(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: Callback(arg) if _is_model(arg) else arg for name, arg in kwargs.items()}
 
 
 def _is_model(argument: object) -> bool:
