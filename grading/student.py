@@ -101,9 +101,23 @@ class Student:
         self._givens.update(values)
         return self.solution()
 
-    def solution(self) -> SimpleNamespace:
-        """What the reference solution defines under the givens of this check."""
-        return self._reference.namespace(**self._givens)
+    def solution(self, **values: Any) -> SimpleNamespace:
+        """What the reference solution defines under the givens of this check, and with these values for blanks."""
+        return self._reference.namespace(**self._givens, **values)
+
+    def own_tensors(self, *blank_ids: str) -> dict[str, Tensor]:
+        """The author's own answers to other blanks, under the givens of this check: those that are tensors."""
+        found = {}
+        for blank_id in blank_ids:
+            if self._harvest.answers[blank_id].status != "found":
+                continue
+            program = program_for_pipeline(self._harvest, [blank_id], frozenset(), self._reference, self._givens)
+            with suppress(GuestFault), self._guest.session(self._deadline, seed=self._seed) as session:
+                session.load(program)
+                value = session.get(blank_id)
+                if isinstance(value, Tensor):
+                    found[blank_id] = value
+        return found
 
     def mistaken(self) -> dict[str, Any]:
         """What the blank would be, under the givens of this check, with each known misconception about it, by id."""

@@ -7,7 +7,7 @@ from validity import corpus
 
 from grading.check import run_checks
 from grading.events import ignore
-from grading.hand_in import read_hand_in
+from grading.hand_in import HandIn, read_hand_in
 from grading.harvest import Harvest, harvest
 from grading.reference import Reference
 from grading.report import BlankReport
@@ -36,6 +36,13 @@ class Grader:
         found = _harvested(source)
         if only is not None:
             found = _only(found, only)
+        return self._run(found, key)
+
+    def check_hand_in(self, hand_in: HandIn) -> dict[str, BlankReport]:
+        """Reports by blank on what was read from a file."""
+        return self._run(harvest(hand_in, PACK), b"key")
+
+    def _run(self, found: Harvest, key: bytes) -> dict[str, BlankReport]:
         reports = run_checks(found, self._pack, self._reference, self._guest, Seeds(key, "0" * 64), ignore)
         return {report.id: report for report in reports}
 
