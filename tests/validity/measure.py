@@ -22,12 +22,12 @@ import torch  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.progress import track  # noqa: E402
 from rich.table import Table  # noqa: E402
-from validity import corpus, keys, mutations  # noqa: E402
+from validity import corpus, keys, mutations, programs, whole_notebooks  # noqa: E402
 from validity.grader import PACK, SOLUTION, Grader  # noqa: E402
 
 from grading.events import ignore  # noqa: E402
 from grading.grade import grade  # noqa: E402
-from grading.hand_in import read_hand_in  # noqa: E402
+from grading.hand_in import HandIn, read_hand_in  # noqa: E402
 from grading.outcomes import Outcome  # noqa: E402
 from grading.report import BlankReport, Report  # noqa: E402
 from sandbox.backends import choose_backend  # noqa: E402
@@ -155,7 +155,7 @@ def train(sandbox: str, console: Console) -> dict[str, list[tuple[float, bool]]]
     for name, source in list(hand_ins.items())[:TRAINED]:
         for repetition in range(TRAININGS):
             began = time.monotonic()
-            report = _grade(source, sandbox, f"repetition {repetition}".encode())
+            report = _grade(read_hand_in("answers.py", source.encode()), sandbox, f"repetition {repetition}".encode())
             run = report.generation.submitted if report.generation else None
             accuracy = run.accuracy.estimate if run is not None and run.accuracy is not None else 0.0
             found.setdefault(name, []).append((accuracy, report.verdict == "passed"))
@@ -165,9 +165,9 @@ def train(sandbox: str, console: Console) -> dict[str, list[tuple[float, bool]]]
     return found
 
 
-def _grade(source: str, sandbox: str, key: bytes) -> Report:
+def _grade(hand_in: HandIn, sandbox: str, key: bytes) -> Report:
     return grade(
-        read_hand_in("answers.py", source.encode()),
+        hand_in,
         PACK,
         PACK.recipe("digits16"),
         backend=choose_backend(sandbox),
@@ -176,6 +176,46 @@ def _grade(source: str, sandbox: str, key: bytes) -> Report:
         device="cpu",
         emit=ignore,
     ).report
+
+
+def measure_wholes(grader: Grader) -> dict[str, list[str]]:
+    """Verdicts on whole programs and notebooks that are not a fair teacher's, by where they stand."""
+    found: dict[str, list[str]] = {}
+    wholes = [
+        (
+            "programs.md",
+            program.name,
+            read_hand_in("answers.py", program.apply(SOLUTION).encode()),
+            program.verdicts(PACK),
+        )
+        for program in programs.read()
+    ]
+    wholes += [("notebooks", book.name, book.read(), book.verdicts) for book in whole_notebooks.read(PACK)]
+    for kind, name, hand_in, wanted in track(wholes, description="programs and notebooks", transient=True):
+        lines = found.setdefault(f"{kind} ({sum(other == kind for other, *_ in wholes)})", [])
+        for blank, report in grader.check_hand_in(hand_in).items():
+            if (verdict := whole_notebooks.verdict(report.status)) != wanted[blank] and (
+                kind == "notebooks" or "right" in (verdict, wanted[blank])
+            ):
+                lines.append(f"{kind}: {name}: {blank} is {wanted[blank]}, was found {verdict} ({report.message})")
+    return found
+
+
+def train_notebooks(sandbox: str, console: Console, names: Sequence[str]) -> list[str]:
+    """Train whole notebooks on `digits16`. Returns those that do not read as their author says."""
+    wrong = []
+    for book in whole_notebooks.read(PACK):
+        if names and book.name not in names:
+            continue
+        report = _grade(book.read(), sandbox, b"key")
+        run = report.generation.submitted if report.generation else None
+        accuracy = run.accuracy.estimate if run is not None and run.accuracy is not None else None
+        passed = run is not None and run.passed
+        read = "no digits" if accuracy is None else f"{accuracy:.1%}"
+        console.print(f"{book.name}: {read}, {report.score:g} points", highlight=False)
+        if passed != book.trained:
+            wrong.append(f"{book.name}: {read}, and should {'' if book.trained else 'not '}pass")
+    return wrong
 
 
 def table(halves: dict[str, Half]) -> Table:
@@ -199,6 +239,9 @@ def main() -> int:
     parser.add_argument(
         "--mutations", nargs="*", metavar="FILE", help="only: take each assertion out of these files of checks once"
     )
+    parser.add_argument(
+        "--train-notebooks", nargs="*", metavar="NAME", help="only: train these notebooks, or all 22: an hour"
+    )
     parser.add_argument("--keys", type=int, metavar="N", help="only this: entries whose verdict changes over N keys")
     parser.add_argument("--only", default="", metavar="REGEX", help="with --keys: entries in whose heading it is found")
     parser.add_argument("--json", type=Path, metavar="FILE", help="save what was measured")
@@ -210,10 +253,18 @@ def main() -> int:
         return 1 if mutations.measure(chosen.sandbox, console, chosen.mutations) else 0
     if chosen.keys:
         return measure_keys(chosen.keys, chosen.only, chosen.sandbox, console)
+    if chosen.train_notebooks is not None:
+        misread = train_notebooks(chosen.sandbox, console, chosen.train_notebooks)
+        for line in misread:
+            console.print(line, style="bold red", highlight=False, markup=False)
+        return 1 if misread else 0
     trainings: dict[str, list[tuple[float, bool]]] = {}
     with _grader(chosen.sandbox) as grader:
         halves = {title: measure_half(*names, grader) for title, names in HALVES.items()}
         console.print(table(halves))
+        wholes = measure_wholes(grader)
+        for title, lines in wholes.items():
+            console.print(f"{title}: {len(lines)} verdicts on blanks are not a fair teacher's")
     flipped: list[str] = []
     if not chosen.no_repetitions:
         submissions = sample_submissions(SUBMISSIONS)
@@ -225,6 +276,7 @@ def main() -> int:
     if chosen.train:
         trainings = train(chosen.sandbox, console)
     bad = [line for h in halves.values() for line in (*h.false_failures, *h.false_passes, *h.blamed_elsewhere)]
+    bad += [line for lines in wholes.values() for line in lines]
     for line in [*bad, *flipped]:
         console.print(line, style="bold red", highlight=False, markup=False)
     if chosen.verbose:
@@ -233,6 +285,7 @@ def main() -> int:
     if chosen.json is not None:
         content = {
             "halves": {title: asdict(half) for title, half in halves.items()},
+            "wholes": wholes,
             "flips": flipped,
             "trainings": trainings,
         }

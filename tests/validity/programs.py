@@ -9,6 +9,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from reference.pack import Pack
+
 _SECTION = re.compile(r"^## (?P<name>[\w.-]+): (?P<title>.+)\n(?P<body>(?:(?!## ).*\n)*)", re.MULTILINE)
 _HUNK = re.compile(r"^```diff\n(?P<lines>.*?)^```", re.MULTILINE | re.DOTALL)
 _WRONG = re.compile(r"^Wrong: (?P<blanks>.+)$", re.MULTILINE)
@@ -29,6 +31,10 @@ class Program:
         found = _WRONG.search(self.body)
         assert found is not None or re.search(r"^Right$", self.body, re.MULTILINE), f"{self.name}: no verdict"
         return frozenset() if found is None else frozenset(found["blanks"].split(", "))
+
+    def verdicts(self, pack: Pack) -> dict[str, str]:
+        """Right or wrong, by blank."""
+        return {blank.id: "wrong" if blank.id in self.wrong else "right" for blank in pack.blanks}
 
     def words(self, kind: str) -> list[str]:
         """What must be said ("Says"), or must not ("Never")."""
