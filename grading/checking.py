@@ -29,8 +29,8 @@ SIZE_TOLERANCE = 0.03
 
 _UNITS = ("image", "channel", "row", "column")
 
-# Beyond how many standard deviations values of noise are counted: a little above the round numbers at which noise may be
-# cut off, since that makes its standard deviation a little smaller
+# Beyond how many standard deviations values of noise are counted. A little above round numbers: noise that is cut off
+# at one of them has a standard deviation that is a little smaller.
 TAILS = (2.6, 3.1, 3.6)
 
 
