@@ -50,6 +50,7 @@ class Definitions:
                         noted[symbol].append(statement)
         self._note_aliases()
         self._usable: dict[Symbol, list[Statement]] = {}
+        self._filled: dict[Statement, bool] = {}
         self._known: dict[tuple[Symbol, int | None], list[Statement]] = {}
 
     def _is_for_another_blank(self, symbol: Symbol, subjects: frozenset[str]) -> bool:
@@ -90,11 +91,17 @@ class Definitions:
         if symbol not in self._usable:
             statements = self._bindings.get(symbol, [])
             direct = [item for item in statements if not self.modules.is_incidental(item, symbol[1])] or statements
-            filled = [item for item in direct if placeholder_line(item.node) is None]
+            filled = [item for item in direct if self.is_filled(item)]
             # A definition that starts anew makes placeholders void; `x = x.to(device)` does not
             anew = any(symbol[1] not in item.usage.reads_now for item in filled)
             self._usable[symbol] = filled if anew else direct
         return self._usable[symbol]
+
+    def is_filled(self, statement: Statement) -> bool:
+        """Whether a statement holds no placeholder."""
+        if statement not in self._filled:
+            self._filled[statement] = placeholder_line(statement.node) is None
+        return self._filled[statement]
 
     def definition(self, symbol: Symbol, before: Statement | None) -> list[Statement]:
         """What gives a name the value that a statement meets (`before`), or that it has in the end (None)."""

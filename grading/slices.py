@@ -10,7 +10,6 @@ from itertools import islice
 from grading.definitions import Definitions
 from grading.effects import Symbol
 from grading.modules import BUILTINS, GUEST_MODULES, Modules
-from grading.placeholders import placeholder_line
 from grading.statements import Statement
 from sandbox.program import Chunk
 
@@ -91,7 +90,7 @@ class Slicer(Definitions):
         if blank_id not in self._needs:
             symbol = self.places.get(blank_id)
             own = self.definition(symbol, None) if symbol is not None else []
-            there = own and placeholder_line(own[-1].node) is None
+            there = own and self.is_filled(own[-1])
             self._needs[blank_id] = frozenset(_Cut(self, {blank_id: own}).needs) if there else None
         return self._needs[blank_id]
 
@@ -213,7 +212,7 @@ class _Cut:
         place = self.slicer.modules.lookup(*symbol) or place  # perhaps another module's of that name
         end = min(before.order, max((item.order for item in self.own[blank_id]), default=0))
         earlier = [item for item in self.slicer.definition(place, before) if item.order < end]
-        found = [item for item in earlier if placeholder_line(item.node) is None]
+        found = [item for item in earlier if self.slicer.is_filled(item)]
         self.defining[blank_id].update(found)
         return place, found
 
@@ -246,7 +245,7 @@ class _Cut:
         if (
             trial.undefined.keys() <= self.undefined.keys()
             and allowed(trial.needs - self.needs)
-            and all(placeholder_line(item.node) is None for item in new)
+            and all(self.slicer.is_filled(item) for item in new)
         ):
             trial.optional |= new
             self.__dict__.update(trial.__dict__)

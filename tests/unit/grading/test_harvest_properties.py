@@ -265,7 +265,7 @@ def in_family_of(made: Generated, text: str) -> str:
 
 def with_dots(cell: str, modules: Mapping[str, str]) -> str:
     """The cell with `module.name` for names of other modules."""
-    tree = ast.parse(cell)
+    tree = ast.parse(source.without_magics(cell))
     for statement in tree.body:
         nodes = {id(node): name for node, name, context in usage(statement).nodes if context == "load"}
         stores = usage(statement).binds
