@@ -86,10 +86,11 @@ def follows_from_own(student, name, found):
     """
     if name not in FROM:
         return False
+    right = getattr(student.solution(), FROM[name])
     own = student.own_tensors(FROM[name]).get(FROM[name])
-    if own is None or own.shape != found.shape or own.dtype != found.dtype or not bool(own.isfinite().all()):
+    if own is None or (own.shape, own.dtype) != (right.shape, right.dtype) or not bool(own.isfinite().all()):
         return False
-    if is_close(own, getattr(student.solution(), FROM[name])):
+    if is_close(own, right):
         return False  # then it explains nothing
     return is_close(found, getattr(student.solution(**{FROM[name]: own}), name))
 
