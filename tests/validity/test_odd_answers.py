@@ -73,7 +73,9 @@ def test_odd_values(value: str, guest: Guest) -> None:
     found = statuses(source, guest)
     found.pop("w", None)  # 1 is a guidance weight
     assert set(found.values()) <= {Outcome.FAILED, Outcome.CRASHED}
-    assert {"q", "reverse_q", "UNet", "GELUConvBlock", "get_loss", "sample_w"} <= found.keys()
+    # A loss of nothing, where the starter has its placeholder, has not been filled in
+    blanks = {"q", "reverse_q", "UNet", "GELUConvBlock", "get_loss", "sample_w"}
+    assert blanks - ({"get_loss"} if "None" in value else set()) <= found.keys()
 
 
 @pytest.mark.parametrize("call", CALLS)

@@ -74,7 +74,7 @@ OTHERS = {
 def test_a_network_is_built_and_trained(guest, changes: list[Change]) -> None:
     made = pipeline(*changes)
     with guest.session(Deadline(cpu_seconds=60, wall_seconds=240), seed=1) as session:
-        network = Network(session, made.training, made)
+        network = Network(session, made.training, RECIPE, "cpu")
         images = torch.randn(RECIPE.batch_size, 1, RECIPE.image_size, RECIPE.image_size)
         assert network.train(images, torch.arange(RECIPE.batch_size) % 10) is not None
         predicted = network.predict(images[:2], torch.tensor([3, 0]), torch.eye(10)[:2], torch.ones(2, 10))

@@ -57,6 +57,11 @@ SQUEEZED = (
     "        x_t = reverse_q(x_t, t, e_t)\n    return x_t.squeeze(0)\n",
 )
 INTEGERS = ("        c = c * c_mask\n", "        c = torch.where(c_mask > 0, c, 0)\n")
+# What no check of its own meets, since none asks for three images
+NOT_THREE = (
+    "    n_samples = len(c)\n",
+    "    n_samples = len(c)\n    if n_samples == 3:\n        raise ValueError('not three')\n",
+)
 DEVICE_OF_THE_MODEL = ("    n_samples = len(c)\n", "    n_samples = len(c)\n    c = c.to(model.device)\n")
 
 
@@ -124,7 +129,7 @@ def test_what_stops_at_few_time_steps_only_is_right(guest: Guest, reference: Ref
 
 def test_an_answer_that_does_not_fit_loses_its_points(guest: Guest, reference: Reference) -> None:
     events: list[Event] = []
-    reports = run_checks(changed(SQUEEZED), PACK, reference, guest, SEEDS, events.append)
+    reports = run_checks(changed(NOT_THREE), PACK, reference, guest, SEEDS, events.append)
     failed = [report for report in reports if report.status is not Outcome.PASSED]
     assert [report.id for report in failed] == ["sample_w"]
     report = failed[0]
@@ -140,7 +145,7 @@ def test_an_answer_that_does_not_fit_loses_its_points(guest: Guest, reference: R
 
 def test_the_assignments_network_stands_in_for_one_that_is_not_there(guest: Guest) -> None:
     source = replace_definition(SOLUTION, PACK.blank("UNet"), "class UNet(nn.Module):\n    pass\n")
-    source = source.replace(*HALF_THE_TIMES)
+    source = source.replace(*NOT_THREE)
     reports = Grader(guest).check(source)
     assert reports["UNet"].status is not Outcome.PASSED
     assert reports["sample_w"].checks[-1].name == WORKS_TOGETHER
