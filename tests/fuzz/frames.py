@@ -636,6 +636,8 @@ class Frames:
             found = [found.outputs, found.inputs_grad, found.parameters_grad, found.callbacks_grad]
         elif isinstance(found, Handle):
             found = found.id
+        elif isinstance(found, frozenset):  # names of changed values
+            found = sorted(found)
         if not _plain(found):
             raise Failed(f"{kinds}: the judge took what is neither plain nor finite")
         last = self._moves[-1]
