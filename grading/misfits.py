@@ -53,6 +53,10 @@ _OPERATIONS = (
         r"dimension (?P<dim>\d+)",
         "Two tensors that are computed with differ in size along dimension {dim}: {one} and {two}",
     ),
+    (
+        r"shape '\[(?P<shape>[-\d, ]+)\]' is invalid for input of size (?P<size>\d+)",
+        "{size} numbers cannot be arranged as [{shape}]",
+    ),
 )
 
 

@@ -162,3 +162,34 @@ def test_what_was_found_never_stands_alone(grader: Grader) -> None:
             lonely = [(blank, check) for blank, check in checks if check.found and not check.expected]
             alone += [f"{blank}/{check.name}: {check.found}" for blank, check in lonely]
     assert alone == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (
+            "self.up1 = UpBlock(up_chs[0], ",
+            "self.up1 = UpBlock(2 * up_chs[0], ",
+            "`up1` gets 48 channels and expects 96.",
+        ),
+        (
+            "self.c_emb2 = EmbedBlock(c_embed_dim, ",
+            "self.c_emb2 = EmbedBlock(c_embed_dim + 1, ",
+            "36 numbers cannot be arranged as [-1, 7].",
+        ),
+        ("c = c * c_mask\n", "c = torch.where(c_mask > 0, c, 0)\n", "`c_emb1` gets integers and computes in float32."),
+        ("torch.cat((up2, down0), dim=1)", "torch.cat((up2, down1), dim=1)", "sizes differ: 8 and 4."),
+    ],
+)
+def test_parts_of_the_unet_that_do_not_fit_are_named(old: str, new: str, words: str, grader: Grader) -> None:
+    assert SOLUTION.count(old) == 1
+    message = grader.check(SOLUTION.replace(old, new), frozenset({"UNet"}))["UNet"].message
+    assert words in message
+    assert "(answers.py, line " in message
+
+
+def test_a_weight_that_counts_by_its_size_is_not_called_by_the_name_of_another_mistake(grader: Grader) -> None:
+    source = SOLUTION.replace("(1 + w) * e_t_keep - w * e_t_drop", "(1 + abs(w)) * e_t_keep - abs(w) * e_t_drop")
+    found = grader.check(source, frozenset({"sample_w"}))["sample_w"]
+    assert found.misconception is None
+    assert "it is right." in found.message

@@ -202,7 +202,7 @@ def test_predicts_noise(student, solution, rng):
         larger,
         solution.UNet(**{**candidates[same.index], "img_size": LARGER_IMG_SIZE}),
         same.matching,
-        draw_inputs(rng, solution, wanted, LARGER_IMG_SIZE),
+        [value[:2] for value in draw_inputs(rng, solution, wanted, LARGER_IMG_SIZE)],
         rng=rng,
         what=f"`UNet` with `img_size={LARGER_IMG_SIZE}`",
     )
