@@ -374,7 +374,7 @@ def assert_same(found: Harvest, made: Generated) -> None:
                 REFERENCE[blank_id],
                 rtol=1e-4,
                 atol=1e-5,
-                msg=lambda text: f"{blank_id}: {text}",
+                msg=lambda text, blank_id=blank_id: f"{blank_id}: {text}",
             )
     for blank_id in ("c_drop_prob", "w"):
         item = found.answers[blank_id]
