@@ -92,7 +92,8 @@ def follows_from_own(student, name, found):
         return False
     if is_close(own, right):
         return False  # then it explains nothing
-    return is_close(found, getattr(student.solution(**{FROM[name]: own}), name))
+    followed = getattr(student.solution(**{FROM[name]: own}), name)
+    return bool(followed.isfinite().all()) and is_close(found, followed)
 
 
 def wrong_entries(found, expected, allowed):
